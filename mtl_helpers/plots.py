@@ -1,0 +1,155 @@
+"""The figures of the documents. Each function draws one figure and returns it; nothing is shown."""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+# Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+class NotebookFigure(Figure):
+    """A figure that a notebook draws when a cell ends with it, with or without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        drawn, small = io.BytesIO(), io.BytesIO()
+        self.savefig(drawn, format="png")
+        Image.open(drawn).convert("RGB").quantize(64).save(small, "png", optimize=True)
+        return small.getvalue()  # 64 colours: a quarter of the bytes, and pages stay small
+
+
+def new_figure(rows: int = 1, columns: int = 1, height: float = 3.4) -> tuple[Figure, np.ndarray]:
+    """An empty figure, 7.2 inches wide, and its axes (rows, columns); `height` in inches a row."""
+    figure = NotebookFigure(figsize=(7.2, height * rows), dpi=100, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def scatter_classes(axis: Axes, points: np.ndarray, ids: np.ndarray, labels: Sequence[str]) -> None:
+    """Draw points (N, 2) in the colour and marker of their class ids (N,)."""
+    order = np.random.default_rng(0).permutation(len(points))  # no class lies on top of all others
+    for index, label in enumerate(labels):
+        chosen = points[order][ids[order] == index]
+        axis.scatter(chosen[:, 0], chosen[:, 1], s=7, c=COLOURS[index], marker=MARKERS[index],
+                     alpha=0.65, linewidths=0, label=label)
+    axis.set_xticks([])
+    axis.set_yticks([])
+
+
+def plot_maps(maps: Sequence[Sequence[tuple[str, np.ndarray, np.ndarray, Sequence[str]]]],
+              title: str, axis_name: str) -> Figure:
+    """A grid of two-dimensional maps of the same sentences.
+
+    Args:
+        maps: rows of (title, points (N, 2), class ids (N,), class names).
+        title: the finding.
+        axis_name: what the two coordinates are, such as "principal component".
+    """
+    figure, axes = new_figure(len(maps), len(maps[0]), height=2.9)
+    for axis, (name, points, ids, labels) in zip(axes.flat, sum(map(list, maps), []), strict=True):
+        scatter_classes(axis, points, ids, labels)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel(f"{axis_name} 1", fontsize=8)
+        axis.set_ylabel(f"{axis_name} 2", fontsize=8)
+    for row in axes:
+        for axis in {tuple(axis.get_legend_handles_labels()[1]): axis for axis in row}.values():
+            low, high = axis.get_ylim()
+            axis.set_ylim(low - 0.25 * (high - low), high)  # room for the legend below the points
+            axis.legend(fontsize=7, markerscale=2, loc="lower center", ncols=2, frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_cosines(cosines: np.ndarray, sentences: Sequence[str], title: str) -> Figure:
+    """A heat map of the cosines (N, N) between N sentences."""
+    figure, axes = new_figure(height=5.0)
+    axis = axes[0, 0]
+    image = axis.imshow(cosines, cmap="cividis", vmin=min(0.0, cosines.min()), vmax=1)
+    for row, column in np.ndindex(cosines.shape):
+        colour = "black" if cosines[row, column] > 0.6 else "white"
+        axis.text(column, row, f"{cosines[row, column]:.2f}", ha="center", va="center",
+                  fontsize=8, color=colour)
+    wrapped = [textwrap.fill(sentence, 28) for sentence in sentences]
+    axis.set_yticks(range(len(sentences)), wrapped, fontsize=8)
+    axis.set_xticks(range(len(sentences)), [str(i + 1) for i in range(len(sentences))])
+    axis.set_xlabel("the same sentences, by row", fontsize=8)
+    figure.colorbar(image, ax=axis, label="cosine", shrink=0.8)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_pairs(cosines: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
+    """Cosines of sentence pairs: {model: {kind of pair: values}}; a bar marks each mean."""
+    kinds = list(next(iter(cosines.values())))
+    figure, axes = new_figure(height=3.6)
+    axis = axes[0, 0]
+    width = 0.8 / len(kinds)
+    for position, found in enumerate(cosines.values()):
+        for index, kind in enumerate(kinds):
+            x = position + (index - (len(kinds) - 1) / 2) * width
+            axis.scatter([x] * len(found[kind]), found[kind], s=14, alpha=0.6, linewidths=0,
+                         color=COLOURS[index], marker=MARKERS[index],
+                         label=None if position else kind)
+            axis.hlines(np.mean(found[kind]), x - width / 2.4, x + width / 2.4,
+                        color=COLOURS[index], linewidth=2.5)
+    axis.set_xticks(range(len(cosines)), list(cosines), fontsize=8)
+    axis.set_ylabel("cosine of the two sentences")
+    axis.set_ylim(top=1.02)
+    axis.legend(fontsize=8, ncols=len(kinds), loc="lower center", bbox_to_anchor=(0.5, 1.0),
+                frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_gradients(norms: np.ndarray, parts: Sequence[str], losses: Sequence[str],
+                   title: str) -> Figure:
+    """Norms (P, L) of the gradient that each loss sends to each part; white where there is none."""
+    figure, axes = new_figure(height=0.32 * len(parts) + 1.2)
+    axis = axes[0, 0]
+    shown = np.ma.masked_less_equal(norms, 0)
+    image = axis.imshow(shown, cmap="cividis", aspect="auto", vmin=0)
+    for row, column in np.ndindex(norms.shape):
+        text = f"{norms[row, column]:.2f}" if norms[row, column] > 0 else "none"
+        dark = 0 < norms[row, column] < 0.6 * norms.max()
+        axis.text(column, row, text, ha="center", va="center", fontsize=8,
+                  color="white" if dark else "black")
+    axis.set_yticks(range(len(parts)), parts, fontsize=8)
+    axis.set_xticks(range(len(losses)), losses, fontsize=8)
+    figure.colorbar(image, ax=axis, label="norm of the gradient")
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_series(series: Mapping[str, np.ndarray], ticks: Sequence[str], axis_names: Sequence[str],
+                title: str) -> Figure:
+    """The mean of repeated measurements, and two standard errors of it on either side.
+
+    Args:
+        series: {name: (R, K)}, R >= 2 measurements at each of K places.
+        ticks: K names of the places.
+        axis_names: of the places and of the values, with units.
+        title: the finding.
+    """
+    figure, axes = new_figure()
+    axis = axes[0, 0]
+    for index, (name, values) in enumerate(series.items()):
+        x = np.arange(len(ticks)) + 0.06 * (index - (len(series) - 1) / 2)  # side by side
+        errors = 2 * values.std(axis=0, ddof=1) / np.sqrt(len(values))  # (R, K) -> (K,)
+        axis.errorbar(x, values.mean(axis=0), errors, color=COLOURS[index], marker=MARKERS[index],
+                      markersize=5, linewidth=1, capsize=3, label=name)
+    axis.set_xticks(range(len(ticks)), ticks, fontsize=8)
+    axis.set_xlabel(axis_names[0])
+    axis.set_ylabel(axis_names[1])
+    axis.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    figure.suptitle(title, fontsize=11)
+    return figure

@@ -1,0 +1,68 @@
+"""The pages against the records: tables are generated, records are whole and can be computed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments import compare_encoders, records
+from mtl_helpers import score_classification
+
+ROOT = Path(__file__).resolve().parent.parent
+ENCODERS = records.read_records("encoders")
+
+
+def test_the_readme_shows_what_the_records_say() -> None:
+    command = [sys.executable, "-m", "cogapp", "--check", "README.md"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return compare_encoders.fixed_sample()
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_recorded_scores_follow_from_the_recorded_predictions(name, sample) -> None:
+    record, (_, test) = ENCODERS[name], sample
+    for task, labels in compare_encoders.LABELS.items():
+        scores = record["probe"][task]
+        predicted = np.array([int(digit) for digit in scores["predicted"]])
+        report = score_classification(test.labels[task], predicted, labels)
+        assert abs(report.accuracy - scores["accuracy"]) < 1e-4
+        assert abs(report.macro_f1 - scores["macro_f1"]) < 1e-4
+        low, high = scores["macro_f1_interval"]
+        assert low < scores["macro_f1"] < high
+    assert abs(compare_encoders.separation(record["cosine"]) - record["separation"]) < 1e-3
+
+
+def test_the_cheapest_record_can_be_computed_again(sample) -> None:
+    fresh = compare_encoders.measure("TF-IDF", *sample)
+    for task, scores in ENCODERS["TF-IDF"]["probe"].items():
+        assert abs(fresh["probe"][task]["accuracy"] - scores["accuracy"]) <= 0.003
+    assert fresh["cosine"] == ENCODERS["TF-IDF"]["cosine"]
+
+
+def test_every_record_says_what_it_was_run_on() -> None:
+    for path in (ROOT / "results").rglob("*.json"):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        assert {"torch", "transformers", "processor", "threads"} <= set(record["environment"]), path
+        assert record["config"], path
+
+
+def test_a_record_is_written_whole_or_not_at_all(tmp_path) -> None:
+    path = tmp_path / "new" / "run.json"
+    records.write_record(path, {"config": {"seed": 0}})
+    before = path.read_text()
+    with pytest.raises(TypeError):
+        records.write_record(path, {"config": {object()}})
+    assert path.read_text() == before and list(path.parent.iterdir()) == [path]
+
+
+def test_an_unknown_model_is_named() -> None:
+    with pytest.raises(SystemExit, match="unknown models .*'no-such-model'"):
+        compare_encoders.main(["no-such-model"])
