@@ -64,7 +64,8 @@ def encode_speed() -> str:
 def draw_cosines() -> None:
     records = read_records("encoders")
     cosines = {name: records[name]["cosine"] for name in MODELS if name in records}
-    figure = plot_pairs(cosines, "A sentence's negation is closer than a sentence on its topic")
+    title = "On average a negation is closer than a sentence on the same topic"
+    figure = plot_pairs(cosines, title)
     path = RESULTS / "figures" / "cosines.png"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(figure._repr_png_())
