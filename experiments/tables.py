@@ -7,8 +7,13 @@ The tables stand in the README between comment markers, where cog calls these fu
 
 from __future__ import annotations
 
+import numpy as np
+
+from experiments.analysis import arm_names, gain, runs, score
 from experiments.compare_encoders import MODELS, PUBLISHED
 from experiments.records import RESULTS, read_records
+from experiments.train import LABELS, splits
+from mtl_helpers import GENRES, score_regression
 from mtl_helpers.plots import plot_pairs
 
 
@@ -58,6 +63,185 @@ def encode_speed() -> str:
         f"a plain matrix product there runs at {record['gemm_gflops']['float32']} GFLOP/s in fp32 "
         f"and {record['gemm_gflops']['bfloat16']} in bf16."
     )
+    return "\n".join(lines)
+
+
+def training_speed() -> str:
+    """Sentences a second of `fit` beside Trainer, memory, and scores where they are recorded."""
+    records = read_records("benchmarks")
+    record = records["train"]
+    scored = records.get("train_scores", {"config": {"dtype": None}, "summary": {}})
+    lines = [
+        "| training all-MiniLM-L6-v2 | sentences/s | to Trainer | to its length-grouped setting "
+        "| padding | of the limit | peak MB | genre macro-F1 | sentiment macro-F1 |",
+        f"|---|{'---:|' * 8}",
+    ]
+    for precision, short in (("float32", "fp32"), ("bfloat16", "bf16")):
+        for name, row in record["rows"].get(precision, {}).items():
+            ratios = " | ".join(f"{np.median(row['ratios'][other]):.2f}"
+                                for other in ("Trainer", "Trainer, length-grouped"))
+            scores = scored["summary"].get(name) if precision == scored["config"]["dtype"] else None
+            cells = [f"{found['mean']:.3f} ± {2 * found['standard_error']:.3f}"
+                     for found in scores.values()] if scores else ["", ""]
+            lines.append(
+                f"| {name}, {short} | {row['sentences_per_second']:.0f} | {ratios} "
+                f"| {row['padding_share']:.1%} "
+                f"| {row['sentences_per_second'] / row['limit']:.0%} "
+                f"| {row['peak_bytes'] / 1e6:.0f} | {' | '.join(cells)} |"
+            )
+    config, place = record["config"], record["environment"]
+    costs = {precision: ", ".join(f"`{name.removeprefix('aten::')}` {share:.0%}"
+                                  for name, share in list(found.items())[:5])
+             for precision, found in record["costs"].items()}
+    lines.append(
+        f"\n{config['steps'] * config['batch_size']:,} sentences an epoch, batches of "
+        f"{config['batch_size']}, medians of {config['rounds']} interleaved rounds, "
+        f"{place['threads']} threads of an {place['processor']} processor. The limit is a plain "
+        f"matrix product's rate there ("
+        + ", ".join(f"{rate} GFLOP/s in {name}" for name, rate in record["gemm_gflops"].items())
+        + ") over what the linear layers compute for tokens that are no padding. The operations "
+        "that take most of our time at the equal setting: "
+        + "; ".join(f"{found} in {name}" for name, found in costs.items()) + "."
+    )
+    for task, found in scored["summary"].get("ours, equal setting", {}).items():
+        distance = abs(found["difference"]) / found["error_of_difference"]
+        lines[-1] += (f" {task.capitalize()} macro-F1 at the equal setting is "
+                      f"{found['difference']:+.4f} from length-grouped Trainer's, {distance:.1f} "
+                      f"standard errors over {scored['config']['seeds']} seeds.")
+    return "\n".join(lines)
+
+
+BASELINES = {  # record in results/baselines: its name in the tables
+    "majority": "always the commonest class",
+    "vader": "VADER (word list and rules)",
+    "tfidf": "TF-IDF, logistic regression",
+    "embeddings": "frozen embeddings, logistic regression",
+}
+ARM_NAMES = {
+    "genre": "genre alone", "sentiment": "sentiment alone", "joint": "both, joint",
+    "joint-single-rate": "both, joint, at the rate chosen for one task",
+    "alternating": "both, alternating", "proportional": "both, proportional",
+    "genre-equal-labels": "genre alone, half the passes",
+    "sentiment-equal-labels": "sentiment alone, half the passes",
+    "alternating-equal-labels": "both, alternating, twice the passes",
+}
+
+
+def arms() -> str:
+    """Every arm of the first study: what it saw and how it scored, with floors and ceiling."""
+    lines = ["| arm | encoder passes | genre labels | sentiment labels | genre accuracy "
+             "| genre macro-F1 | sentiment accuracy | sentiment macro-F1 | seeds |",
+             "|---|---:|---:|---:|---:|---:|---:|---:|---:|"]
+    baselines = read_records("baselines")
+    for name, title in BASELINES.items():
+        test = baselines[name]["test"]
+        cells = [f"{test[task][metric]:.3f}" if task in test else ""
+                 for task in LABELS for metric in ("accuracy", "macro_f1")]
+        lines.append(f"| {title} | | | | {' | '.join(cells)} | |")
+    for name, title in ARM_NAMES.items():
+        found = runs("arms", name)
+        if found:
+            seen = [f"{found[0]['labels'].get(task, 0):,}" for task in LABELS]
+            cells = [str(score("arms", name, task, metric)) if task in found[0]["test"] else ""
+                     for task in LABELS for metric in ("accuracy", "macro_f1")]
+            lines.append(f"| {title} | {found[0]['passes']:,} | {' | '.join(seen)} "
+                         f"| {' | '.join(cells)} | {len(found)} |")
+    human = baselines["human"]["test"]["sentiment"]
+    lines.append(f"| one human rater against the others | | | | | | {human['accuracy']:.3f} "
+                 f"| {human['macro_f1']:.3f} | |")
+    return "\n".join(lines)
+
+
+def gains(study: str = "arms") -> str:
+    """How much each multi-task arm of a study scores above the single-task models."""
+    lines = ["| arm | genre macro-F1, gain | sentiment macro-F1, gain | seeds |",
+             "|---|---:|---:|---:|"]
+    for name in ("joint", "joint-single-rate", "alternating", "proportional",
+                 "alternating-equal-labels"):
+        if name in arm_names(study) and runs(study, name):
+            found = [gain(task, (study, task), (study, name)) for task in LABELS]
+            cells = " | ".join(f"{one.value:+.3f} ± {one.margin:.3f}" for one in found)
+            lines.append(f"| {ARM_NAMES[name]} | {cells} | {found[0].seeds} |")
+    return "\n".join(lines)
+
+
+def headline() -> str:
+    """Scores with the whole training split, three epochs."""
+    lines = ["| arm | encoder passes | genre accuracy | genre macro-F1 | sentiment accuracy "
+             "| sentiment macro-F1 | seeds |", "|---|---:|---:|---:|---:|---:|---:|"]
+    for name in ("genre", "sentiment", "joint", "alternating"):
+        found = runs("headline", name)
+        if found:
+            cells = [str(score("headline", name, task, metric)) if task in found[0]["test"] else ""
+                     for task in LABELS for metric in ("accuracy", "macro_f1")]
+            lines.append(f"| {ARM_NAMES[name]} | {found[0]['passes']:,} | {' | '.join(cells)} "
+                         f"| {len(found)} |")
+    return "\n".join(lines)
+
+
+def weighting() -> str:
+    """Ways to combine the losses or gradients of a joint step, beside their plain sum."""
+    names = {"sentiment-x3": "sentiment weighs 3 times genre",
+             "sentiment-x9": "sentiment weighs 9 times genre",
+             "genre-x3": "genre weighs 3 times sentiment", "log_k": "each over log K",
+             "uncertainty": "learned uncertainty", "PCGrad": "PCGrad", "UPGrad": "UPGrad"}
+    steps = read_records("benchmarks").get("methods", {"rows": {}})["rows"]
+    lines = ["| method | genre macro-F1 | gain over the sum | sentiment macro-F1 "
+             "| gain over the sum |" + " time per step |" * bool(steps) + " seeds |",
+             f"|---|{'---:|' * (6 if steps else 5)}"]
+    base = [str(score("arms", "joint", task)) for task in LABELS]
+    lines.append(f"| plain sum | {base[0]} | | {base[1]} | |" + " 1 |" * bool(steps)
+                 + f" {len(runs('arms', 'joint'))} |")
+    for name, title in names.items():
+        found = runs("weighting", name)
+        if len(found) > 2:  # an arm that is still being recorded is left out
+            cells = []
+            for task in LABELS:
+                more = gain(task, ("arms", "joint"), ("weighting", name))
+                cells += [f"{score('weighting', name, task)}",
+                          f"{more.value:+.3f} ± {more.margin:.3f}"]
+            time = f" {steps[name]['ratio']:.2f} |" if name in steps else " |" * bool(steps)
+            lines.append(f"| {title} | {' | '.join(cells)} |{time} {len(found)} |")
+    return "\n".join(lines)
+
+
+def scarce() -> str:
+    """Few sentiment labels: alone, and beside 4,000 genre labels."""
+    lines = ["| sentiment labels | alone, macro-F1 | beside 4,000 genre labels | gain | seeds |",
+             "|---:|---:|---:|---:|---:|"]
+    for labels in (50, 200, 1000):
+        alone, beside = f"sentiment-{labels}", f"genre-sentiment-{labels}"
+        if runs("scarce", alone) and runs("scarce", beside):
+            more = gain("sentiment", ("scarce", alone), ("scarce", beside))
+            lines.append(f"| {labels:,} | {score('scarce', alone, 'sentiment')} "
+                         f"| {score('scarce', beside, 'sentiment')} "
+                         f"| {more.value:+.3f} ± {more.margin:.3f} | {more.seeds} |")
+    return "\n".join(lines)
+
+
+# Hutto and Gilbert (ICWSM 2014), Table 4: correlation with the mean of 20 raters, whole corpora.
+PAPER_R = {"an individual human": {"tweet": 0.888, "movie review": 0.899, "product review": 0.911,
+                                   "news editorial": 0.745},
+           "VADER": {"tweet": 0.881, "movie review": 0.451, "product review": 0.565,
+                     "news editorial": 0.492}}
+
+
+def valence() -> str:
+    """Pearson's r of the predicted valence by genre, beside the corpus's paper."""
+    test = splits()[2]
+    lines = [f"| | {' | '.join(GENRES)} |", f"|---|{'---:|' * len(GENRES)}"]
+    for name, row in PAPER_R.items():
+        lines.append(f"| {name} (paper, Table 4) | "
+                     f"{' | '.join(f'{row[genre]:.3f}' for genre in GENRES)} |")
+    for name, title in (("valence", "valence alone"), ("three-tasks", "with genre and sentiment")):
+        found = runs("valence", name)
+        if found:
+            values = np.array([[score_regression(
+                test.labels["valence"][rows], np.array(record["test"]["valence"]["predicted"])[rows]
+            ).pearson for rows in (test.labels["genre"] == i for i in range(len(GENRES)))]
+                for record in found])  # (S, 4)
+            cells = " | ".join(f"{mean:.3f}" for mean in values.mean(axis=0))
+            lines.append(f"| {title}, {len(found)} seeds | {cells} |")
     return "\n".join(lines)
 
 

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+WEIGHTINGS = ("sum", "log_k", "uncertainty")
+
 
 @dataclass(frozen=True, eq=False)
 class TaskLoss:
@@ -142,3 +144,18 @@ class UncertaintyWeighting(StaticWeighting):
         s = self.log_variances[list(self.weights).index(task)]
         penalty = s / 2 * loss.count / loss.batch_count.clamp(min=1)  # 0 without labels
         return torch.exp(-s) * super().term(task, loss) + penalty
+
+
+def make_weighting(weighting: str | Mapping[str, float], heads: Any) -> nn.Module:
+    """Build a weighting by name, one of WEIGHTINGS, or from a weight for each head's task."""
+    if isinstance(weighting, Mapping):
+        if set(weighting) != set(heads):
+            raise ValueError(f"weighting must have a weight for each of {list(heads)}, "
+                             f"got {dict(weighting)}")
+        return StaticWeighting(weighting)
+    if weighting == "uncertainty":
+        return UncertaintyWeighting(heads)
+    if weighting not in WEIGHTINGS:
+        raise ValueError(f"weighting must be one of {', '.join(WEIGHTINGS)}, got {weighting!r}")
+    return StaticWeighting(log_k_weights(heads) if weighting == "log_k"
+                           else dict.fromkeys(heads, 1.0))

@@ -51,10 +51,19 @@ class MultiTaskModel(nn.Module):
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Tensor]:
         """Logits of every task from one encoder pass: (B, T), (B, T) -> {task: (B, C) or (B,)}."""
         embeddings = self.encoder(input_ids, attention_mask)  # (B, T) -> (B, D)
         return {task: head(embeddings) for task, head in self.heads.items()}
+
+    def train(self, mode: bool = True) -> MultiTaskModel:
+        """Set train or eval mode; what has parameters and all of them frozen stays in eval mode."""
+        super().train(mode)
+        for module in self.modules():
+            flags = [parameter.requires_grad for parameter in module.parameters()]
+            if flags and not any(flags):
+                nn.Module.train(module, False)  # not this method again
+        return self
 
     @torch.no_grad()
     def predict(self, sentences: str | Sequence[str],

@@ -14,6 +14,8 @@ from PIL import Image
 # Okabe and Ito's colours, which people with any kind of colour vision can tell apart.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+HATCHES = ("", "////", "...", "xxx", "---", "\\\\\\\\", "ooo", "+++")
+DASHES = ("--", ":", "-.")
 
 
 class NotebookFigure(Figure):
@@ -33,6 +35,12 @@ def new_figure(rows: int = 1, columns: int = 1, height: float = 3.4) -> tuple[Fi
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def legend_above(axis: Axes, columns: int) -> None:
+    """Put the legend of an axis above it."""
+    axis.legend(fontsize=8, ncols=columns, loc="lower center", bbox_to_anchor=(0.5, 1.0),
+                frameon=False)
 
 
 def scatter_classes(axis: Axes, points: np.ndarray, ids: np.ndarray, labels: Sequence[str]) -> None:
@@ -105,8 +113,7 @@ def plot_pairs(cosines: Mapping[str, Mapping[str, Sequence[float]]], title: str)
     axis.set_xticks(range(len(cosines)), list(cosines), fontsize=8)
     axis.set_ylabel("cosine of the two sentences")
     axis.set_ylim(top=1.02)
-    axis.legend(fontsize=8, ncols=len(kinds), loc="lower center", bbox_to_anchor=(0.5, 1.0),
-                frameon=False)
+    legend_above(axis, len(kinds))
     figure.suptitle(title, fontsize=11)
     return figure
 
@@ -150,6 +157,199 @@ def plot_series(series: Mapping[str, np.ndarray], ticks: Sequence[str], axis_nam
     axis.set_xticks(range(len(ticks)), ticks, fontsize=8)
     axis.set_xlabel(axis_names[0])
     axis.set_ylabel(axis_names[1])
-    axis.legend(fontsize=8, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
+    legend_above(axis, 2)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_schedule(schedules: Mapping[str, Sequence[tuple[str, ...]]], title: str) -> Figure:
+    """The tasks that each step trains, a cell a step; the cell of a joint batch is divided.
+
+    Args:
+        schedules: {name: the tasks of each of its first S steps}, such as `Batch.tasks`.
+        title: the finding.
+
+    Raises:
+        TypeError: If the tasks of a step are a string and not a tuple.
+    """
+    for tasks in sum(map(list, schedules.values()), []):
+        if isinstance(tasks, str):
+            raise TypeError(f"schedules must have a tuple of tasks for each step, got {tasks!r}")
+    figure, axes = new_figure(height=0.42 * len(schedules) + 1.3)
+    axis = axes[0, 0]
+    cells = [(task, step, row - 0.4 + 0.8 * part / len(tasks), 0.8 / len(tasks))
+             for row, steps in enumerate(schedules.values())
+             for step, tasks in enumerate(steps, 1)
+             for part, task in enumerate(tasks)]
+    for index, task in enumerate(dict.fromkeys(task for task, *_ in cells)):
+        places, edges, heights = zip(*(cell for name, *cell in cells if name == task), strict=True)
+        axis.bar(places, heights, 1.0, edges, color=COLOURS[index], hatch=HATCHES[index],
+                 edgecolor="white", linewidth=0.8, label=task)
+    axis.set_yticks(range(len(schedules)), list(schedules), fontsize=8)
+    axis.set_ylim(len(schedules) - 0.5, -0.5)  # the first schedule at the top
+    axis.set_xlim(0.5, max(map(len, schedules.values())) + 0.5)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.tick_params(axis="y", length=0)
+    axis.spines["left"].set_visible(False)
+    axis.set_xlabel("step")
+    legend_above(axis, 4)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_losses(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, smooth: int = 20,
+                validation: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+                floors: Mapping[str, float] | None = None,
+                value_name: str = "cross-entropy (nats)") -> Figure:
+    """The training loss of each task: every step faint, and a running mean.
+
+    Args:
+        curves: {task: (steps (S,), losses (S,))}, as `History.losses` returns them.
+        title: the finding.
+        smooth: how many of the task's steps a mean is over; it stands at their middle.
+        validation: {task: (steps (E,), losses (E,))}, drawn as hollow markers.
+        floors: {task: least loss that can be expected}, drawn as broken lines.
+        value_name: of the loss, with its unit.
+
+    Raises:
+        ValueError: If smooth is below 1, a curve has no steps, or validation or floors has a task
+            that curves lacks.
+    """
+    validation, floors = validation or {}, floors or {}
+    if smooth < 1:
+        raise ValueError(f"smooth must be at least 1, got {smooth}")
+    if unknown := (set(validation) | set(floors)) - set(curves):
+        raise ValueError(f"validation and floors must have tasks of curves, got {sorted(unknown)}")
+    figure, axes = new_figure(height=3.8)
+    axis = axes[0, 0]
+    for index, (task, (steps, losses)) in enumerate(curves.items()):
+        colour, marker = COLOURS[index], MARKERS[index]
+        n = min(smooth, len(steps))
+        if n == 0:
+            raise ValueError(f"curves must have a step for each task, got none for {task!r}")
+        means = [np.convolve(values, np.full(n, 1 / n), "valid") for values in (steps, losses)]
+        axis.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.7)
+        axis.plot(*means, color=colour, marker=marker, markersize=4, markevery=0.1, linewidth=1.6,
+                  label=f"{task}, mean of {n} steps")
+        if task in validation:
+            axis.plot(*validation[task], color="black", linestyle="none", marker=marker,
+                      markersize=8, markerfacecolor="white", markeredgecolor=colour,
+                      markeredgewidth=1.6, zorder=3, label=f"{task}, validation")
+        if task in floors:
+            axis.axhline(floors[task], color=colour, linestyle=DASHES[index % 3], linewidth=1.4,
+                         label=f"{task}, best possible {floors[task]:.2f}")
+    axis.set_ylim(bottom=0)
+    axis.set_xlabel("step")
+    axis.set_ylabel(value_name)
+    legend_above(axis, len(curves))
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_confusions(matrices: Mapping[str, tuple[np.ndarray, Sequence[str]]],
+                    title: str) -> Figure:
+    """Confusion matrices, two side by side; a cell is as bright as its share of the true class.
+
+    Args:
+        matrices: {name: (counts (K, K), K class names)}; a row is a true class, a column a
+            predicted one.
+        title: the finding.
+
+    Raises:
+        ValueError: If counts are not (K, K) for K class names.
+    """
+    figure, axes = new_figure(-(-len(matrices) // 2), min(len(matrices), 2), height=3.9)
+    for axis in axes.flat[len(matrices):]:
+        axis.remove()
+    for axis, (name, (counts, labels)) in zip(axes.flat, matrices.items(), strict=False):
+        if np.shape(counts) != (len(labels), len(labels)):
+            raise ValueError(f"matrices must have counts (K, K) for K class names, got "
+                             f"{np.shape(counts)} for {len(labels)} in {name!r}")
+        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)  # (K, K)
+        axis.imshow(shares, cmap="cividis", vmin=0, vmax=1)
+        for row, column in np.ndindex(shares.shape):
+            axis.text(column, row, f"{counts[row, column]:,}\n{shares[row, column]:.0%}",
+                      ha="center", va="center", fontsize=8,
+                      color="black" if shares[row, column] > 0.6 else "white")
+        wrapped = [textwrap.fill(label, 10) for label in labels]
+        axis.set_xticks(range(len(labels)), wrapped, fontsize=8)
+        axis.set_yticks(range(len(labels)), wrapped, fontsize=8)
+        axis.set_xlabel("predicted", fontsize=8)
+        axis.set_ylabel("true (% of the row)", fontsize=8)
+        axis.set_title(name, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_reliability(panels: Mapping[str, Mapping[str, tuple[np.ndarray, ...]]],
+                     title: str) -> Figure:
+    """Accuracy against confidence; a marker's area goes with the sentences in its bin.
+
+    Args:
+        panels: {panel: {curve: what `calibration.reliability` returns: edges (B + 1,), counts
+            (B,), confidence (B,) and accuracy (B,), NaN where a bin is empty}}.
+        title: the finding.
+    """
+    figure, axes = new_figure(1, len(panels), height=3.9)
+    lowest = min(np.nanmin(curve[2:]) for curves in panels.values() for curve in curves.values())
+    for axis, (name, curves) in zip(axes.flat, panels.items(), strict=True):
+        axis.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1,
+                  label="calibrated")
+        for index, (curve, (_, counts, confidence, accuracy)) in enumerate(curves.items()):
+            filled = counts > 0
+            axis.plot(confidence[filled], accuracy[filled], color=COLOURS[index], linewidth=1)
+            axis.scatter(confidence[filled], accuracy[filled],
+                         s=12 + 300 * counts[filled] / counts.sum(), color=COLOURS[index],
+                         marker=MARKERS[index], alpha=0.75, linewidths=0, label=curve)
+        axis.set(xlim=(lowest - 0.05, 1.04), ylim=(lowest - 0.05, 1.04), aspect="equal")
+        axis.tick_params(labelsize=8)
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("confidence (mean of a bin)", fontsize=8)
+        axis.set_ylabel("accuracy (share right)", fontsize=8)
+        axis.legend(fontsize=8, loc="lower right", frameon=False,
+                    title="area: sentences in a bin", title_fontsize=8)
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def plot_intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]], title: str,
+                   axis_name: str,
+                   references: Mapping[str, Mapping[str, float]] | None = None) -> Figure:
+    """A score of each arm with its interval, in a panel for each task.
+
+    Args:
+        panels: {panel: {arm: (value, low, high)}}; an arm may be missing in a panel.
+        title: the finding.
+        axis_name: of the score, with its unit.
+        references: {panel: {name: value}}, drawn as vertical lines.
+
+    Raises:
+        ValueError: If a value lies outside its interval, or references has an unknown panel.
+    """
+    references = references or {}
+    if unknown := set(references) - set(panels):
+        raise ValueError(f"references must have panels among {list(panels)}, got {sorted(unknown)}")
+    arms = list(dict.fromkeys(arm for found in panels.values() for arm in found))
+    room = 10 * max([len(lines) for lines in references.values()], default=0)  # points
+    figure, axes = new_figure(1, len(panels), height=0.3 * len(arms) + 1.3 + room / 72)
+    for index, (axis, (name, found)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
+        for arm, (value, low, high) in found.items():
+            if not low <= value <= high:
+                raise ValueError(f"panels must have low <= value <= high, got {value}, {low}, "
+                                 f"{high} for {arm!r} in {name!r}")
+            axis.errorbar(value, arms.index(arm), xerr=[[value - low], [high - value]], fmt="o",
+                          color=COLOURS[0], markersize=5, capsize=3)
+        for number, (line, value) in enumerate(references.get(name, {}).items()):
+            axis.axvline(value, color="black", linestyle=DASHES[number % 3], linewidth=1)
+            axis.annotate(f"{line} {value:.3g}", (value, 1), xycoords=axis.get_xaxis_transform(),
+                          xytext=(0, 2 + 10 * number), textcoords="offset points",
+                          fontsize=8, ha="center")
+        axis.set_yticks(range(len(arms)), arms if index == 0 else [""] * len(arms), fontsize=8)
+        axis.set_ylim(len(arms) - 0.5, -0.5)  # the first arm at the top
+        axis.set_xlabel(axis_name, fontsize=8)
+        axis.set_title(name, fontsize=9, pad=6 + room)
+        axis.tick_params(labelsize=8)
+        axis.grid(color="0.9")
+        axis.set_axisbelow(True)
     figure.suptitle(title, fontsize=11)
     return figure

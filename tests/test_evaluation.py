@@ -1,16 +1,28 @@
-"""Scores against scikit-learn's own, tables, and bootstrap intervals."""
+"""Scores against scikit-learn's own, tables, slices, bootstrap intervals and paired tests."""
 
 from __future__ import annotations
 
+import math
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn import metrics
 
-from mtl_helpers.evaluation import METRICS, TaskReport, bootstrap_interval, score_classification
+from mtl_helpers.evaluation import (
+    METRICS,
+    TaskReport,
+    bootstrap_interval,
+    evaluate,
+    paired_test,
+    score_classification,
+    score_regression,
+    score_slices,
+)
 
 LABELS = ["negative", "neutral", "positive"]
 Pair = tuple[np.ndarray, np.ndarray]
@@ -141,6 +153,106 @@ def test_labels_are_checked(labels: list[str]) -> None:
         score_classification([0, 1], [0, 1], labels)
 
 
+# Slices
+
+
+def test_a_slice_is_scored_as_if_it_were_alone() -> None:
+    true, predicted = noisy(300)
+    true[::7] = -100
+    genres = np.array(["tweet", "movie review", "news editorial"])[np.arange(300) ** 2 % 3]
+    reports = score_slices(true, predicted, LABELS, genres)
+    assert set(reports) == set(genres) == {"tweet", "movie review"}
+    for genre, report in reports.items():
+        alone = score_classification(true[genres == genre], predicted[genres == genre], LABELS)
+        assert str(report) == str(alone) and report.macro_f1 == alone.macro_f1
+    assert sum(report.n for report in reports.values()) == (true != -100).sum()
+
+
+def test_a_slice_without_label_is_left_out_and_one_without_a_class_says_so() -> None:
+    slices = [("a", 1), ("b", 2), ("a", 1), ("c", 3)]
+    reports = score_slices([0, -100, 2, 1], [0, 99, 2, 1], LABELS, slices)
+    assert list(reports) == [("a", 1), ("c", 3)]
+    assert reports["a", 1].macro_f1 == 1 and "never true: neutral" in str(reports["a", 1])
+
+
+def test_slices_are_checked() -> None:
+    with pytest.raises(ValueError, match="slices must hold 3 ids, got 2"):
+        score_slices([0, 1, 1], [0, 1, 0], LABELS, ["a", "b"])
+    with pytest.raises(ValueError, match="ids from 0 to 2, got 0 to 3"):
+        score_slices([0, 3], [0, 1], LABELS, ["a", "b"])
+
+
+# Regression
+
+
+def test_regression_scores_are_those_of_scipy_and_scikit_learn_without_missing_labels() -> None:
+    random = np.random.default_rng(0)
+    true = random.normal(size=200).astype(np.float32)
+    predicted = (true / 2 + random.normal(size=200)).astype(np.float32)
+    masked, wild = true.copy(), predicted.copy()
+    masked[::3], wild[::3] = np.nan, np.nan
+    report = score_regression(masked, wild)
+    kept = true[~np.isnan(masked)], predicted[~np.isnan(masked)]
+    assert report.n == len(kept[0])
+    assert report.pearson == pytest.approx(stats.pearsonr(*kept).statistic, abs=1e-6)
+    expected = metrics.mean_absolute_error(*kept), metrics.mean_squared_error(*kept) ** 0.5
+    assert (report.mean_absolute_error, report.rmse) == pytest.approx(expected, rel=1e-6)
+    assert str(report) == (f"Pearson r {report.pearson:.3f}, MAE {expected[0]:.3f}, "
+                           f"RMSE {expected[1]:.3f}, n {len(kept[0])}")
+
+
+@pytest.mark.parametrize(("true", "predicted"), [
+    ([1.0, 2.0, np.nan], [0.1, 0.1, 5.0]), ([0.1, 0.1], [1.0, 2.0]), ([3.0], [2.0]),
+])
+def test_a_constant_has_no_correlation_and_the_report_says_so(
+    true: list[float], predicted: list[float]
+) -> None:
+    report = score_regression(np.array(true), np.array(predicted))
+    assert math.isnan(report.pearson) and report.rmse > 0
+    assert str(report).startswith("Pearson r undefined (constant), MAE ")
+
+
+@pytest.mark.parametrize(("true", "predicted", "message"), [
+    ([1.0, 2.0], [1.0], r"got \(2,\) float64 and \(1,\)"),
+    ([1, -100], [1.0, 2.0], r"floats, NaN where missing.* got \(2,\) int64"),
+    ([np.nan, np.nan], [1.0, 2.0], "at least one label"),
+    ([1.0, 2.0], [1.0, np.nan], r"must be finite, got \[nan\]"),
+])
+def test_values_that_do_not_fit_are_refused(
+    true: list, predicted: list[float], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        score_regression(np.array(true), np.array(predicted))
+
+
+# A model
+
+
+def test_a_model_is_scored_on_each_task_that_has_labels() -> None:
+    true, predicted = noisy(60)
+    values = np.where(np.arange(60) < 30, true, np.nan).astype(np.float32)
+    ids = SimpleNamespace(ids=predicted, values=None)
+    predictions = {"sentiment": ids, "genre": ids, "topic": ids,
+                   "valence": SimpleNamespace(ids=None, values=predicted.astype(np.float32)),
+                   "length": SimpleNamespace(ids=None, values=np.zeros(60))}
+    settings = []
+
+    def predict(sentences: list[str], **given: str) -> dict:
+        settings.append(given)
+        return predictions if sentences == ["A sentence."] * 60 else {}
+
+    heads = {task: SimpleNamespace(labels=LABELS) for task in predictions}
+    data = SimpleNamespace(sentences=["A sentence."] * 60, labels={
+        "valence": values, "sentiment": true, "genre": np.full(60, -100),
+        "length": np.full(60, np.nan), "unknown": true})
+    reports = evaluate(SimpleNamespace(predict=predict, heads=heads), data)
+    assert list(reports) == ["sentiment", "valence"]
+    assert str(reports["sentiment"]) == str(score_classification(true, predicted, LABELS))
+    assert reports["valence"] == score_regression(values, predicted.astype(np.float32))
+    evaluate(SimpleNamespace(predict=predict, heads=heads), data, dtype="bfloat16")
+    assert settings == [{}, {"dtype": "bfloat16"}]
+
+
 # Intervals
 
 
@@ -247,3 +359,117 @@ def test_ids_of_an_interval_are_checked() -> None:
         bootstrap_interval([0, 1], [0.2, 0.9])
     with pytest.raises(ValueError, match="ids from 0 to 999, got 0 to 1000"):
         bootstrap_interval([0, 1000], [0, 1])
+
+
+# Paired tests
+
+
+def three(n: int = 240, runs: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True ids (N,), and those of a weaker and a better model, (S, N), which err together often."""
+    random = np.random.default_rng(5)
+    true, weak = noisy(n)
+    first = np.where(random.random((runs, n)) < 0.1, true, weak)
+    return true, first, np.where(random.random((runs, n)) < 0.3, true, first)
+
+
+def test_a_model_does_not_differ_from_itself() -> None:
+    true, predicted = noisy(200)
+    assert paired_test(true, predicted, predicted) == (0, 0, 0, 1)
+    runs = np.array([noisy(200, seed)[1] for seed in range(3)])
+    assert paired_test(true, runs, runs[::-1])[:3] == pytest.approx((0, 0, 0), abs=1e-15)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_difference_is_that_of_the_two_scores(metric: str) -> None:
+    true, (first,), (second,) = three()
+    result = paired_test(true, first, second, metric, n_resamples=50)
+    expected = reference(true, second, metric) - reference(true, first, metric)
+    assert result.difference == pytest.approx(expected, abs=1e-12)
+    assert result.low < result.high
+    back = paired_test(true, second, first, metric, n_resamples=50)
+    assert back == pytest.approx(
+        (-result.difference, -result.high, -result.low, result.p_value), abs=0.02)
+
+
+@pytest.mark.parametrize("by_document", [False, True])
+@pytest.mark.parametrize("runs", [1, 2])
+def test_a_paired_interval_is_that_of_plain_resampling(runs: int, by_document: bool) -> None:
+    true, first, second = three(runs=runs)
+    documents = np.arange(240) // 8 if by_document else np.arange(240)
+    rows_of = [np.flatnonzero(documents == document) for document in np.unique(documents)]
+    random = np.random.default_rng(1)
+    differences = []
+    for _ in range(300):
+        drawn = random.integers(0, len(rows_of), len(rows_of))
+        rows = np.concatenate([rows_of[document] for document in drawn])
+        scores = [np.mean([metrics.f1_score(true[rows], run[rows], average="macro")
+                           for run in model]) for model in (first, second)]
+        differences.append(scores[1] - scores[0])
+    result = paired_test(true, first, second, groups=documents if by_document else None,
+                         n_resamples=10_000)
+    ends = np.quantile(differences, [0.025, 0.975])
+    assert result[1:3] == pytest.approx(ends, abs=0.15 * (ends[1] - ends[0]))
+
+
+def test_a_better_model_is_found_though_the_intervals_of_the_two_overlap() -> None:
+    true, (first,), (second,) = three(600)
+    result = paired_test(true, first, second)
+    assert result.low > 0 and result.p_value < 1e-4
+    assert bootstrap_interval(true, first).high > bootstrap_interval(true, second).low
+    assert str(result) == (f"{result.difference:+.3f} [{result.low:+.3f}, {result.high:+.3f}], "
+                           f"McNemar p = {result.p_value:.3g}")
+
+
+@pytest.mark.parametrize(("lost", "won"), [(0, 1), (2, 9), (7, 7), (30, 12)])
+def test_the_p_value_is_that_of_a_fair_coin_among_the_sentences_where_one_is_right(
+    lost: int, won: int
+) -> None:
+    first = np.repeat([1, 0, 1, 0, 1], [lost, won, 20, 10, 5])
+    second = np.repeat([0, 1, 1, 0, 1], [lost, won, 20, 10, 5])
+    true = np.repeat([1, 1, 1, 1, -100], [lost, won, 20, 10, 5])
+    n, extreme = lost + won, min(lost, won)
+    expected = min(1, 2 * sum(math.comb(n, i) for i in range(extreme + 1)) / 2**n)
+    result = paired_test(true, first, second, "accuracy", n_resamples=5)
+    assert result.p_value == pytest.approx(expected)
+    assert result.difference == pytest.approx((won - lost) / (n + 30))
+
+
+def test_several_runs_are_averaged_and_have_no_p_value() -> None:
+    true, first, second = three(runs=4)
+    result = paired_test(true, first, second)
+    single = [paired_test(true, *pair).difference for pair in zip(first, second, strict=True)]
+    assert result.difference == pytest.approx(np.mean(single))
+    assert math.isnan(result.p_value) and "McNemar" not in str(result)
+    uneven = paired_test(true, first[0], second, "accuracy")
+    expected = (second == true).mean() - (first[0] == true).mean()
+    assert uneven.difference == pytest.approx(expected) and math.isnan(uneven.p_value)
+    single_run = paired_test(true, first[:1], second[:1])
+    assert single_run == paired_test(true, first[0], second[0]) and single_run.p_value <= 1
+
+
+def test_documents_whose_sentences_are_alike_widen_a_paired_interval() -> None:
+    true, (first,), (second,) = (np.repeat(ids, 10, axis=-1) for ids in three(60))
+    plain = paired_test(true, first, second, "accuracy")
+    grouped = paired_test(true, first, second, "accuracy", np.arange(600) // 10)
+    assert grouped.high - grouped.low > 2.5 * (plain.high - plain.low)
+    assert grouped.difference == plain.difference
+
+
+def test_a_paired_test_leaves_out_missing_labels_and_a_class_that_never_occurs() -> None:
+    true, (first,), (second,) = three(300)
+    groups = (np.arange(300) ** 2 // 700).tolist()
+    masked = np.where(np.arange(300) < 100, -100, true)
+    alone = paired_test(true[100:], first[100:], second[100:], groups=groups[100:])
+    assert paired_test(masked, first, second, groups=groups) == alone
+    renamed = np.array([0, 2, 5])  # of six classes, three never occur
+    result = paired_test(renamed[true], renamed[first], renamed[second])
+    assert result == pytest.approx(paired_test(true, first, second), abs=1e-12)
+
+
+def test_arguments_of_a_paired_test_are_checked() -> None:
+    with pytest.raises(ValueError, match=r"true and second must both be \(N,\), got .* \(3,\)"):
+        paired_test([0, 1], [0, 1], [[0, 1, 1]])
+    with pytest.raises(TypeError, match="first must hold integer class ids, got float64"):
+        paired_test([0, 1], [0.2, 0.9], [0, 1])
+    with pytest.raises(ValueError, match="metric must be a function or one of"):
+        paired_test([0, 1], [0, 1], [0, 1], metric="f1")

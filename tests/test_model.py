@@ -214,10 +214,11 @@ def test_round_trip_is_bit_equal(tmp_path):
 def test_saving_and_loading_leave_model_and_random_state_alone(tmp_path):
     model = make_model().train()
     state = torch.get_rng_state()
+    modes = [part.training for part in model.modules()]
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     model.save_pretrained(tmp_path / "model")
     MultiTaskModel.from_pretrained(tmp_path / "model")
-    assert all(part.training for part in model.modules())
+    assert modes == [part.training for part in model.modules()] and model.training
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), state)
 

@@ -1,0 +1,113 @@
+"""The studies behind Task 4: which runs there are, and a command that makes those not recorded.
+
+    python -m experiments.studies [STUDY ...] [--part 1/2]
+
+A study can be stopped at any time and continued, here or on another machine: a run that has a
+record is skipped. Every arm is run with seed 0 at each rate of `train.RATES`; the rate whose mean
+validation score is best is the one at which its other seeds are run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from experiments.train import PASSES, RATES, Setting, record
+
+BOTH = ("genre", "sentiment")
+HEADLINE = 3 * 16_592  # passes: three epochs over the training split
+
+
+def arm(study: str, name: str, seeds: int, rate_of: str | None = None,
+        **settings: Any) -> tuple[Setting, int, str | None]:
+    """An arm of a study, how many seeds it has, and whose rate it takes (STUDY/ARM) if not its own.
+    """
+    return Setting(study, name, **settings), seeds, rate_of
+
+
+ARMS = [
+    arm("arms", "joint", 5),
+    arm("arms", "alternating", 5, schedule="alternating"),
+    arm("arms", "genre", 5, tasks=("genre",)),
+    arm("arms", "sentiment", 5, tasks=("sentiment",)),
+    arm("errors", "joint", 1, "arms/joint", probabilities=True),
+    arm("arms", "proportional", 3, "arms/alternating", schedule="proportional"),
+    # Does the joint arm lose by its rate? The same at the rate that each task chose for itself.
+    arm("arms", "joint-single-rate", 5, "arms/sentiment"),
+    *(arm("scarce", f"{'-'.join(tasks)}-{labels}", 3, f"arms/{rate}", tasks=tasks,
+          sentiment_labels=labels, schedule="alternating", select="sentiment")
+      for labels in (50, 200, 1000)
+      for tasks, rate in ((BOTH, "alternating"), (("sentiment",), "sentiment"))),
+    arm("valence", "three-tasks", 3, "arms/joint", tasks=(*BOTH, "valence")),
+    arm("valence", "valence", 3, "arms/sentiment", tasks=("valence",)),
+    # Equal labels: each task's labels as often in alternating as in joint, or in one task alone
+    # as often as in alternating.
+    arm("arms", "alternating-equal-labels", 3, "arms/alternating", schedule="alternating",
+        passes=2 * PASSES),
+    arm("arms", "genre-equal-labels", 3, "arms/genre", tasks=("genre",), passes=PASSES // 2),
+    arm("arms", "sentiment-equal-labels", 3, "arms/sentiment", tasks=("sentiment",),
+        passes=PASSES // 2),
+    *(arm("weighting", name, 3, "arms/joint", weighting=weighting) for name, weighting in (
+        ("sentiment-x3", {"genre": 0.5, "sentiment": 1.5}),
+        ("genre-x3", {"genre": 1.5, "sentiment": 0.5}),
+        ("sentiment-x9", {"genre": 0.2, "sentiment": 1.8}),
+        ("log_k", "log_k"), ("uncertainty", "uncertainty"))),
+    *(arm("weighting", name, 3, "arms/joint", aggregator=name) for name in ("PCGrad", "UPGrad")),
+    arm("headline", "joint", 3, "arms/joint", sentences=None, passes=HEADLINE),
+    arm("headline", "alternating", 3, "arms/alternating", sentences=None, passes=HEADLINE,
+        schedule="alternating"),
+    arm("headline", "genre", 3, "arms/genre", sentences=None, passes=HEADLINE, tasks=("genre",)),
+    arm("headline", "sentiment", 3, "arms/sentiment", sentences=None, passes=HEADLINE,
+        tasks=("sentiment",)),
+]
+
+
+def tuned_rate(setting: Setting, rate_of: str | None = None) -> float | None:
+    """The rate at which seed 0 of an arm, or of the one whose rate it takes, validates best.
+
+    None while one of these runs has no record.
+    """
+    if rate_of:
+        study, name = rate_of.split("/")
+        setting = next(other for other, *_ in ARMS if (other.study, other.arm) == (study, name))
+    means = {}
+    for rate in RATES:
+        path = replace(setting, encoder_lr=rate, seed=0).path
+        if not path.exists():
+            return None
+        scores = json.loads(path.read_text(encoding="utf-8"))["validation"].values()
+        means[rate] = sum(row.get("macro_f1", row.get("pearson")) for row in scores) / len(scores)
+    return max(means, key=means.__getitem__)
+
+
+def jobs(studies: list[str]) -> Iterator[Setting]:
+    """The runs of some studies in order; each is drawn when those before it have been made."""
+    for setting, seeds, rate_of in ARMS:
+        if setting.study in studies:
+            if not rate_of:
+                yield from (replace(setting, encoder_lr=rate) for rate in RATES)
+            while not (rate := tuned_rate(setting, rate_of)):
+                time.sleep(5)  # another part is making these runs
+            yield from (replace(setting, encoder_lr=rate, seed=seed) for seed in range(seeds))
+
+
+def main() -> None:
+    known = list(dict.fromkeys(setting.study for setting, *_ in ARMS))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("studies", nargs="*", default=known, metavar="STUDY", help=str(known))
+    parser.add_argument("--part", default="1/1", help="I/N: the I-th of N machines or processes")
+    given = parser.parse_args()
+    if not set(given.studies) <= set(known):
+        parser.error(f"STUDY must be among {known}, got {given.studies}")
+    own, parts = map(int, given.part.split("/"))
+    for number, setting in enumerate(jobs(given.studies)):
+        if number % parts == own - 1:
+            record(setting)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,241 @@
+"""One training run on the corpus, recorded: the command that a machine, or a cluster, runs.
+
+    python -m experiments.train --arm joint --seed 0
+    torchrun --nproc-per-node 4 -m experiments.train --arm joint --processes 4
+
+`experiments/studies.py` lists the runs that the documents rest on, and calls `run` for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from experiments import gradients
+from experiments.compare_encoders import LABELS
+from experiments.records import RESULTS, write_record
+from mtl_helpers import (
+    ClassificationHead,
+    History,
+    LabelledSentences,
+    MultiTaskModel,
+    RegressionHead,
+    SentenceEncoder,
+    TrainingConfig,
+    apply_temperature,
+    brier_score,
+    expected_calibration_error,
+    fit,
+    fit_temperature,
+    load_corpus,
+    resolve_dtype,
+    score_classification,
+    score_regression,
+    split_corpus,
+)
+from mtl_helpers.batching import SCHEDULES
+from mtl_helpers.losses import WEIGHTINGS
+
+BATCH_SIZE, SENTENCES, PASSES = 32, 4000, 12_000
+VALIDATE_EVERY = 75  # steps
+RATES = (3e-5, 1e-4, 3e-4)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What makes one run; its record is results/STUDY/ARM-RATE-SEED.json."""
+    study: str
+    arm: str
+    tasks: tuple[str, ...] = ("genre", "sentiment")
+    schedule: str = "joint"
+    weighting: Any = "sum"
+    aggregator: str | None = None  # combines the tasks' gradients: "PCGrad" or "UPGrad"
+    sentences: int | None = SENTENCES  # fixed training sentences; None: the whole training split
+    sentiment_labels: int | None = None  # of those sentences, how many keep their sentiment
+    passes: int = PASSES  # sentences through the encoder
+    select: str | None = None  # keep the weights of the step that validation likes best
+    encoder_lr: float = 1e-4
+    probabilities: bool = False  # whether the record keeps those of the sentences
+    seed: int = 0
+
+    @property
+    def path(self) -> Path:
+        return RESULTS / self.study / f"{self.arm}-{self.encoder_lr:g}-{self.seed}.json"
+
+
+@functools.cache
+def splits() -> list[LabelledSentences]:
+    """Training, validation and test split with genre, sentiment and valence."""
+    return split_corpus(load_corpus(["genre", "sentiment", "valence"]), seed=0)
+
+
+def with_tasks(data: LabelledSentences, tasks: tuple[str, ...]) -> LabelledSentences:
+    """The same sentences with the labels of these tasks alone."""
+    return LabelledSentences(data.sentences, {t: data.labels[t] for t in tasks}, data.groups)
+
+
+def training_data(setting: Setting) -> LabelledSentences:
+    """The fixed training sentences of a run, with the labels that it may see."""
+    train = splits()[0]
+    if setting.sentences is not None:
+        rows = np.random.default_rng(0).choice(len(train), setting.sentences, replace=False)
+        train = train.select(rows)
+    train = with_tasks(train, setting.tasks)
+    if setting.sentiment_labels is not None:
+        train.labels["sentiment"][setting.sentiment_labels :] = -100
+        if setting.tasks == ("sentiment",):
+            train = train.select(np.arange(setting.sentiment_labels))
+    return train
+
+
+def build(setting: Setting) -> MultiTaskModel:
+    """all-MiniLM-L6-v2 with a new linear head for each task, the same for the same seed."""
+    encoder = SentenceEncoder.from_pretrained("all-MiniLM-L6-v2")
+    with torch.random.fork_rng():
+        torch.manual_seed(setting.seed)
+        heads = {task: ClassificationHead(encoder.embedding_dim, LABELS[task]) if task in LABELS
+                 else RegressionHead(encoder.embedding_dim) for task in setting.tasks}
+    return MultiTaskModel(encoder, heads)
+
+
+def training_config(setting: Setting, **settings: Any) -> TrainingConfig:
+    """The configuration of `fit` for a run."""
+    return TrainingConfig(
+        epochs=1000, max_steps=math.ceil(setting.passes / BATCH_SIZE), batch_size=BATCH_SIZE,
+        encoder_lr=setting.encoder_lr, schedule=setting.schedule, weighting=setting.weighting,
+        seed=setting.seed, select=setting.select, validate_every=VALIDATE_EVERY, **settings)
+
+
+def scores(model: MultiTaskModel, dtype: torch.dtype,
+           probabilities: bool = False) -> dict[str, dict[str, Any]]:
+    """Validation scores, and test scores with the predictions that they follow from, by task."""
+    _, validation, test = splits()
+    found: dict[str, dict[str, Any]] = {"validation": {}, "test": {}}
+    predicted = {"validation": model.predict(validation.sentences, dtype=dtype),
+                 "test": model.predict(test.sentences, dtype=dtype)}
+    for task in model.heads:
+        for name, data in (("validation", validation), ("test", test)):
+            prediction, true = predicted[name][task], data.labels[task]
+            if task in LABELS:
+                report = score_classification(true, prediction.ids, LABELS[task])
+                row = {"accuracy": report.accuracy, "macro_f1": report.macro_f1}
+            else:
+                row = {"pearson": score_regression(true, prediction.values).pearson}
+            found[name][task] = {metric: round(value, 5) for metric, value in row.items()}
+            if probabilities and task in LABELS:
+                found[name][task]["probabilities"] = digits(prediction.probabilities)
+        row, prediction = found["test"][task], predicted["test"][task]
+        if task in LABELS:
+            row["predicted"] = "".join(map(str, prediction.ids))
+            row["calibration"] = calibration(
+                validation.labels[task], predicted["validation"][task].probabilities,
+                test.labels[task], prediction.probabilities)
+        else:
+            row["predicted"] = [round(float(value), 2) for value in prediction.values]
+    return found
+
+
+def digits(probabilities: np.ndarray) -> str:
+    """Probabilities (N, C) as a string, three digits each."""
+    return "".join(f"{min(999, round(1000 * p)):03d}" for p in probabilities.ravel().tolist())
+
+
+def from_digits(text: str, classes: int) -> np.ndarray:
+    """Probabilities (N, C), whose rows sum to 1, from the string that `digits` made."""
+    values = np.array([int(text[i : i + 3]) for i in range(0, len(text), 3)], dtype=np.float64)
+    rows = values.reshape(-1, classes) + 0.5  # the middle of what was rounded
+    return rows / rows.sum(axis=1, keepdims=True)
+
+
+def calibration(validation_ids: np.ndarray, validation_probabilities: np.ndarray,
+                ids: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Calibration on the test split before and after a temperature fitted on validation."""
+    temperature = fit_temperature(validation_ids, validation_probabilities)
+    after = apply_temperature(probabilities, temperature)
+    values = {"temperature": temperature,
+              "ece": expected_calibration_error(ids, probabilities),
+              "ece_after": expected_calibration_error(ids, after),
+              "brier": brier_score(ids, probabilities), "brier_after": brier_score(ids, after)}
+    return {name: round(float(value), 5) for name, value in values.items()}
+
+
+def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, History, TrainingConfig]:
+    """Build and train the model of a run."""
+    model, data = build(setting), training_data(setting)
+    config = training_config(setting, **settings)
+    if torch.cuda.is_available():
+        model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))))
+    validation = None
+    if setting.select:  # a part of the validation split: it is looked at several times
+        validation = with_tasks(splits()[1], setting.tasks).select(np.arange(0, 3555, 4))
+    backward: Callable[[Any], None] | None = None
+    if setting.aggregator:
+        backward = gradients.backward(model, setting.aggregator)
+    return model, fit(model, data, validation, config, backward), config
+
+
+def run(setting: Setting, **settings: Any) -> dict[str, Any]:
+    """Train, score and return the record of a run."""
+    start = time.perf_counter()
+    model, history, config = train(setting, progress=False, **settings)
+    dtype = resolve_dtype(next(model.parameters()).device, config.dtype) or torch.float32
+    seen: dict[str, int] = {}
+    for step in history.steps:
+        for task, count in step["labels"].items():
+            seen[task] = seen.get(task, 0) + count
+    losses = [{task: round(loss, 4) for task, loss in row["loss"].items()}
+              for row in history.epochs]
+    return {
+        "config": asdict(setting) | {"dtype": str(dtype).removeprefix("torch."),
+                                     "head_lr": config.head_lr},
+        "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "passes": sum(step["sentences"] for step in history.steps), "labels": seen,
+        "best_step": history.best_step, "losses": losses,
+        **scores(model, dtype, setting.probabilities),
+        "seconds": round(time.perf_counter() - start, 1)}
+
+
+def record(setting: Setting, **settings: Any) -> None:
+    """Run and record, unless a record is there."""
+    if not setting.path.exists():
+        found = run(setting, **settings)
+        if int(os.environ.get("RANK", 0)):
+            return  # one process of several writes the record
+        write_record(setting.path, found)
+        shown = {task: row.get("macro_f1", row.get("pearson")) for task, row in
+                 found["test"].items()}
+        print(f"{setting.path.relative_to(RESULTS)}: {shown}, {found['seconds']} s", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arm", default="joint", help="name of the record")
+    parser.add_argument("--tasks", nargs="+", default=["genre", "sentiment"],
+                        choices=[*LABELS, "valence"])
+    parser.add_argument("--schedule", default="joint", choices=SCHEDULES)
+    parser.add_argument("--weighting", default="sum", choices=WEIGHTINGS)
+    parser.add_argument("--sentences", type=int, default=SENTENCES, help="0: all there are")
+    parser.add_argument("--passes", type=int, default=PASSES)
+    parser.add_argument("--encoder-lr", type=float, default=1e-4)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=1, help="that torchrun starts")
+    parser.add_argument("--checkpoint-dir", help="to continue from after a stop")
+    given = parser.parse_args()
+    record(Setting("runs", given.arm, tuple(given.tasks), given.schedule, given.weighting,
+                   sentences=given.sentences or None, passes=given.passes,
+                   encoder_lr=given.encoder_lr, seed=given.seed),
+           processes=given.processes, checkpoint_dir=given.checkpoint_dir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What is trained and how fast: freeze parts of a model by name, groups of parameters for AdamW."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch import nn
+
+PARTS = "all, encoder, embeddings, layers:K for the embeddings and the first K layers, head:TASK"
+
+
+def freeze(model: Any, *parts: str) -> None:
+    """Take parts of a MultiTaskModel out of training: no gradient, no decay, no dropout.
+
+    Args:
+        parts: "all", "encoder", "embeddings", "layers:K" (the embeddings and the first K layers),
+            or "head:TASK".
+
+    Raises:
+        ValueError: if a part is unknown or K is out of range.
+
+    Explained in Task_3.md, "What freezing does".
+    """
+    _set_requires_grad(model, parts, False)
+
+
+def unfreeze(model: Any, *parts: str) -> None:
+    """Train parts of a MultiTaskModel again; parts and errors as in `freeze`."""
+    _set_requires_grad(model, parts, True)
+
+
+def _set_requires_grad(model: Any, parts: tuple[str, ...], value: bool) -> None:
+    chosen = [module for part in parts for module in _modules(model, part)]  # all named first
+    unused = getattr(model.encoder.backbone, "pooler", None)  # takes no part, so stays frozen
+    for module in chosen:
+        module.requires_grad_(value)
+    if unused is not None:
+        unused.requires_grad_(False)
+    model.train(model.training)  # what is frozen goes to eval mode, the rest follows the model
+
+
+def _layers(model: Any) -> list[nn.Module]:
+    backbone = model.encoder.backbone
+    lists = [child for child in backbone.modules() if isinstance(child, nn.ModuleList)]
+    return list(lists[0])
+
+
+def _modules(model: Any, part: str) -> list[nn.Module]:
+    """The modules of one named part."""
+    name, _, value = part.partition(":")
+    backbone = model.encoder.backbone
+    if part == "all":
+        return [model]
+    if part == "encoder":
+        return [model.encoder]
+    if part == "embeddings":
+        return [backbone.embeddings]
+    if name == "head" and value in model.heads:
+        return [model.heads[value]]
+    layers = _layers(model)
+    if name == "layers" and value.isdecimal() and 0 <= int(value) <= len(layers):
+        shared = [child for child in backbone.encoder.children()  # MPNet's relative positions
+                  if value != "0" and not isinstance(child, nn.ModuleList)]
+        return [backbone.embeddings, *shared, *layers[: int(value)]]
+    raise ValueError(f"part must be one of {PARTS}, with K from 0 to {len(layers)} and TASK one of "
+                     f"{', '.join(model.heads)}; got {part!r}")
+
+
+def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay: float = 0.01,
+                     layer_decay: float = 1.0) -> list[dict[str, Any]]:
+    """Group what is trainable for AdamW: a rate for each layer and the heads, decay or none.
+
+    Norms and biases, all that has one dimension, get no weight decay.
+
+    Args:
+        model: a MultiTaskModel; every parameter that requires a gradient is in exactly one group.
+        encoder_lr: learning rate of the top layer.
+        head_lr: learning rate of the heads.
+        layer_decay: factor from each layer to the one below it (Howard and Ruder 2018), the
+            embeddings being the lowest; 1 gives all the same rate.
+
+    Raises:
+        ValueError: if nothing is trainable.
+
+    Explained in Task_3.md, "A rate for each layer".
+    """
+    n_layers = len(_layers(model))
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            layer = re.search(r"\.layers?\.(\d+)\.", name)
+            depth = int(layer[1]) + 1 if layer else 0  # embeddings and what all layers share: 0
+            rate = encoder_lr * layer_decay ** (n_layers - depth)
+            rate = rate if name.startswith("encoder.") else head_lr
+            decay = weight_decay if parameter.ndim > 1 else 0.0
+            groups.setdefault((rate, decay), []).append(parameter)
+    if not groups:
+        raise ValueError("model must have a trainable parameter, and every one is frozen")
+    return [{"params": group, "lr": rate, "weight_decay": decay}
+            for (rate, decay), group in groups.items()]
+
+
+def trainable_table(model: Any) -> str:
+    """A Markdown table of the model's parts: their parameters, and how many are trainable."""
+    parts = {"embeddings": [model.encoder.backbone.embeddings]}
+    parts |= {f"layer {i}": [layer] for i, layer in enumerate(_layers(model), start=1)}
+    known = {id(p) for modules in parts.values() for m in modules for p in m.parameters()}
+    parts |= {f"head:{task}": [head] for task, head in model.heads.items()}
+    counts = {part: [p for module in modules for p in module.parameters()]
+              for part, modules in parts.items()}
+    rest = [p for p in model.encoder.parameters() if id(p) not in known]
+    if rest:
+        counts["rest of the encoder"] = rest
+    counts["all"] = list(model.parameters())
+    rows = [f"| {part} | {sum(p.numel() for p in found):,} | "
+            f"{sum(p.numel() for p in found if p.requires_grad):,} |"
+            for part, found in counts.items()]
+    return "\n".join(["| part | parameters | trainable |", "|---|---:|---:|", *rows])

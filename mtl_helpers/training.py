@@ -1,0 +1,106 @@
+"""fit(): trains one encoder and several heads, in one process or under torchrun in several.
+
+Goes with batching.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py, losses.py
+and run.py.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .config import TrainingConfig, resolve_dtype
+from .history import History
+from .losses import TaskLoss, make_weighting, task_losses
+from .run import Run
+
+
+class Objective(nn.Module):
+    """From a batch to the number that is minimised, and to each task's loss."""
+
+    def __init__(self, model: nn.Module, weighting: nn.Module, dtype: torch.dtype | None) -> None:
+        super().__init__()
+        self.model, self.weighting, self.dtype = model, weighting, dtype
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, labels: dict[str, Tensor],
+                counts: dict[str, int]) -> tuple[Tensor, dict[str, TaskLoss]]:
+        device = input_ids.device.type
+        with torch.autocast(device, self.dtype) if self.dtype else nullcontext():
+            logits = self.model(input_ids, attention_mask)  # (B, T) -> {task: (B, C)}
+        losses = task_losses(self.model.heads, logits, labels, counts)
+        return self.weighting(losses), losses
+
+
+def fit(model: Any, train: Any, validation: Any = None, config: TrainingConfig | None = None,
+        backward: Callable[[dict[str, Tensor]], None] | None = None) -> History:
+    """Train what is not frozen of a MultiTaskModel, and leave it in eval mode.
+
+    Args:
+        train, validation: LabelledSentences; validation is scored after each epoch.
+        backward: fills the gradients from {task: mean loss}, in place of the weighted sum's
+            `.backward()`; for methods that combine gradients, in one process.
+
+    Raises:
+        ValueError: if labels do not fit the heads, nothing is trainable, or the checkpoints belong
+            to another config, model or data.
+        TrainingDiverged: if a loss is not finite.
+        OSError: if a checkpoint cannot be written; earlier ones stay.
+
+    Explained in Task_4.ipynb, "The loop".
+    """
+    config = config or TrainingConfig()
+    if backward and (config.processes > 1 or config.accumulate > 1):
+        raise ValueError("backward works with processes=1 and accumulate=1")
+    device = next(model.parameters()).device
+    weighting = make_weighting(config.weighting, model.heads).to(device)
+    objective: Any = Objective(model, weighting, resolve_dtype(device, config.dtype))
+    run = Run(objective, train, validation, config)
+    rank, world = join_processes(config, device)
+    with run.surroundings():
+        run.resume()
+        run.optimizer.zero_grad()  # of what an interrupted run left
+        if world > 1:
+            objective = DistributedDataParallel(objective, find_unused_parameters=True)
+        for batch in run.batches(rank):
+            model.train()
+            for inputs, last_part in run.parts(batch, rank, world):
+                with nullcontext() if last_part or world == 1 else objective.no_sync():
+                    loss, losses = objective(*inputs)
+                    if backward is None:
+                        (loss * world).backward()  # processes average their gradients
+                    else:
+                        backward({task: loss.mean for task, loss in losses.items()})
+                run.note_losses(losses)
+            norm = nn.utils.clip_grad_norm_(run.parameters, config.clip_norm)
+            run.check_finite(norm)
+            run.optimizer.step()
+            run.optimizer.zero_grad()
+            run.note_step(batch, norm)
+            run.rates.step()
+            if run.is_due(config.validate_every):
+                run.note_epoch(rank)
+            if rank == 0:
+                run.save_if_due()
+    return run.finish()
+
+
+def join_processes(config: TrainingConfig, device: torch.device) -> tuple[int, int]:
+    """Rank and number of the processes that train together; they stay joined until they end."""
+    joined = distributed.is_available() and distributed.is_initialized()
+    started = distributed.get_world_size() if joined else int(os.environ.get("WORLD_SIZE", 1))
+    if started != config.processes:
+        raise ValueError(f"processes is {config.processes}, but {started} were started; use "
+                         f"torchrun --nproc-per-node and TrainingConfig(processes=...) alike")
+    if started == 1:
+        return 0, 1
+    if not joined:  # torchrun's addresses serve once, so another fit uses the same group
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(distributed.destroy_process_group)
+    return distributed.get_rank(), started

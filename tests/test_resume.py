@@ -1,0 +1,324 @@
+"""Stopped and killed runs: they go on to the weights, to the bit, of a run that never stopped."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from training_process import make_config, make_data, make_model, same, weights
+
+from mtl_helpers import run as run_module
+from mtl_helpers.batching import SCHEDULES
+from mtl_helpers.config import TrainingConfig
+from mtl_helpers.data import LabelledSentences
+from mtl_helpers.freezing import freeze
+from mtl_helpers.heads import ClassificationHead
+from mtl_helpers.run import Run
+from mtl_helpers.training import Objective, fit
+
+
+class Stop(Exception):
+    """Raised by a test in the midst of training."""
+
+
+@pytest.fixture(autouse=True)
+def quick_flushes(monkeypatch):
+    """The disk is not waited for: no test takes the power away."""
+    monkeypatch.setattr(os, "fsync", os.fstat)
+
+
+TRAIN, VALIDATION = make_data(), make_data(20, seed=1)
+
+
+def train(config, model=None, validation=None):
+    """Final weights and history of a run on the usual data, validated where weights are chosen."""
+    model = model or make_model()
+    history = fit(model, TRAIN, VALIDATION if config.select else validation, config)
+    return weights(model), history
+
+
+def stop_at(monkeypatch, step, where="note_step"):
+    """Let the next run raise Stop at this step: after it, before its checkpoint, or before it."""
+    kept = getattr(Run, where)
+
+    def stop(run, *arguments):
+        if where == "note_step":
+            kept(run, *arguments)
+        if run.step == step:
+            raise Stop
+        return None if where == "note_step" else kept(run, *arguments)
+
+    monkeypatch.setattr(Run, where, stop)
+    return lambda: monkeypatch.setattr(Run, where, kept)
+
+
+def train_with_stops(monkeypatch, config, *stops, model=None):
+    """The same, stopped at each (step, where), begun again with other weights, then finished.
+
+    Args:
+        model: the one that goes on; None: a new one after each stop, of another seed.
+    """
+    for seed, (step, where) in enumerate(stops):
+        undo = stop_at(monkeypatch, step, where)
+        with pytest.raises(Stop):
+            train(config, model or make_model(seed=seed))
+        undo()
+    return train(config, model or make_model(seed=9))
+
+
+def comparable(history):
+    """Everything in a history but where it was saved."""
+    config = {name: value for name, value in history.config.items() if "checkpoint" not in name}
+    return json.dumps([config, history.steps, history.epochs, history.best_step])
+
+
+SELECTING = {"select": "mean", "validate_every": 4, "weighting": "uncertainty"}
+
+
+@pytest.mark.parametrize("settings", [{}, SELECTING], ids=["plain", "selecting"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch, schedule, settings):
+    config = make_config(schedule=schedule, max_steps=11, batch_size=12, **settings)
+    expected, history = train(config)
+    assert len(history.steps) in (8, 11)
+    config = make_config(**{**vars(config), "checkpoint_dir": str(tmp_path / "run"),
+                            "checkpoint_every": 2})
+    found, again = train_with_stops(monkeypatch, config, (3, "note_step"), (5, "note_step"),
+                                    (6, "save_if_due"), (7, "check_finite"))
+    assert same(expected, found)
+    assert comparable(again) == comparable(history)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"accumulate": 3, "weighting": "log_k"}, {"dtype": "bfloat16", "layer_decay": 0.5}])
+def test_the_same_model_goes_on_after_an_interruption(tmp_path, monkeypatch, settings):
+    """What a notebook does: the gradients of the interrupted step are still in the model."""
+    expected, _ = train(make_config(**settings))
+    config = make_config(checkpoint_dir=str(tmp_path), checkpoint_every=3, **settings)
+    stops = [(4, "check_finite"), (8, "check_finite")]
+    assert same(expected, train_with_stops(monkeypatch, config, *stops, model=make_model())[0])
+
+
+def test_the_best_weights_may_be_from_before_the_stop(tmp_path, monkeypatch):
+    settings = {"select": "worst", "epochs": 3, "checkpoint_every": 4, "patience": 2,
+                "checkpoint_dir": str(tmp_path)}
+    scores = {5: 0.9, 10: 0.4, 15: 0.5}
+    monkeypatch.setattr(run_module, "_score", lambda *_: scores[len(seen)])
+    seen, note_step = [], Run.note_step
+
+    def note(run, *arguments):
+        note_step(run, *arguments)
+        seen[:] = range(run.step)
+
+    monkeypatch.setattr(Run, "note_step", note)
+    expected, history = train(make_config(**{**settings, "checkpoint_dir": None}))
+    assert history.best_step == 5 and len(history.steps) == 15
+    found, again = train_with_stops(monkeypatch, make_config(**settings), (9, "note_step"),
+                                    (13, "check_finite"))
+    assert same(expected, found) and comparable(history) == comparable(again)
+
+
+def refuse_to_train(*_):
+    raise AssertionError("a finished run was trained again")
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"max_steps": 7}, {"select": "genre", "patience": 1, "epochs": 50, "encoder_lr": 0.0,
+                           "head_lr": 0.0}])
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch, settings):
+    config = make_config(checkpoint_dir=str(tmp_path), **settings)
+    expected, history = train(config)
+    assert len(history.steps) in (7, 10)
+    monkeypatch.setattr(Objective, "forward", refuse_to_train)
+    model = make_model(seed=1)
+    found, again = train(config, model)
+    assert same(expected, found) and comparable(again) == comparable(history)
+    assert not any(module.training for module in model.modules())
+
+
+def test_where_and_how_often_it_saves_may_change(tmp_path, monkeypatch):
+    expected, _ = train(make_config())
+    first = make_config(checkpoint_dir=str(tmp_path / "here"), checkpoint_every=3)
+    with pytest.raises(Stop):
+        undo = stop_at(monkeypatch, 8)
+        train(first)
+    undo()
+    (tmp_path / "here").rename(tmp_path / "there")
+    second = make_config(checkpoint_dir=str(tmp_path / "there"), checkpoint_every=1, progress=True)
+    model = make_model(seed=1)
+    found, history = train(second, model)
+    assert same(expected, found)
+    assert history.steps[6]["step"] == 7 and len(history.steps) == 10
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """The folder of a run of which only some steps were made."""
+    folder = tmp_path_factory.mktemp("stopped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", os.fstat)
+        stop_at(patch, 3)
+        with pytest.raises(Stop):
+            train(make_config(checkpoint_dir=str(folder), checkpoint_every=2), None, VALIDATION)
+    return folder
+
+
+OTHER = {"epochs": 3, "max_steps": 9, "batch_size": 9, "accumulate": 2, "encoder_lr": 1.0,
+         "head_lr": 1.0, "layer_decay": 0.9, "weight_decay": 0.2, "warmup": 0.2, "clip_norm": 0.5,
+         "schedule": "alternating", "temperature": 3.0, "weighting": "log_k", "dtype": "bfloat16",
+         "group_by_length": False, "seed": 1, "select": "mean", "validate_every": 2}
+
+
+def test_every_setting_is_changed_in_a_test():
+    unchanged = {field.name for field in fields(TrainingConfig)} - set(OTHER)
+    assert unchanged == {"checkpoint_dir", "checkpoint_every", "progress", "patience", "processes"}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_another_setting_is_refused_by_name(stopped, name):
+    config = make_config(checkpoint_dir=str(stopped), **{name: OTHER[name]})
+    model = make_model(seed=1)
+    before = weights(model)
+    with pytest.raises(ValueError, match=f"holds a run with another {name}: .* there, .* here"):
+        train(config, model, VALIDATION)
+    assert same(before, weights(model)), "a refused run leaves the model as it was"
+
+
+def with_label(data, task, row, value):
+    labels = {name: values.copy() for name, values in data.labels.items()}
+    labels[task][row] = value
+    return LabelledSentences(data.sentences, labels)
+
+
+def with_sentence(data, row, sentence):
+    return LabelledSentences([*data.sentences[:row], sentence, *data.sentences[row + 1 :]],
+                             data.labels)
+
+
+def without(data, task):
+    return LabelledSentences(data.sentences, {
+        name: values for name, values in data.labels.items() if name != task})
+
+
+def frozen(*parts):
+    model = make_model()
+    freeze(model, *parts)
+    return model
+
+
+def with_head(**heads):
+    model = make_model()
+    model.heads.update(heads)
+    return model
+
+
+def with_encoder(**settings):
+    model = make_model()
+    for name, value in settings.items():
+        setattr(model.encoder, name, value)
+    return model
+
+
+@pytest.mark.parametrize(("model", "train", "validation", "named"), [
+    (make_model, with_label(TRAIN, "genre", 4, -100), VALIDATION, "train labels of genre"),
+    (make_model, with_label(TRAIN, "valence", 1, 0.25), VALIDATION, "train labels of valence"),
+    (make_model, without(TRAIN, "sentiment"), VALIDATION, "train labels of sentiment"),
+    (make_model, with_sentence(TRAIN, 9, "a film"), VALIDATION, "train sentences"),
+    (make_model, TRAIN, with_label(VALIDATION, "genre", 0, -100), "validation labels of genre"),
+    (make_model, TRAIN, with_sentence(VALIDATION, 0, "it"), "validation sentences"),
+    (make_model, TRAIN, None, "validation sentences"),
+    (lambda: frozen("embeddings"), TRAIN, VALIDATION, "shape or freezing of the model"),
+    (lambda: frozen("head:unused"), TRAIN, VALIDATION, "shape or freezing of the model"),
+    (lambda: make_model(dtype=torch.float64), TRAIN, VALIDATION, "shape or freezing of the model"),
+    (lambda: make_model("mpnet"), TRAIN, VALIDATION, "shape or freezing of the model"),
+    (lambda: with_head(unused=ClassificationHead(16, ["no", "perhaps"])), TRAIN, VALIDATION,
+     "head unused"),
+    (lambda: with_head(more=ClassificationHead(16, ["no", "yes"])), TRAIN, VALIDATION,
+     "shape or freezing of the model"),
+    (lambda: with_encoder(pooling="max"), TRAIN, VALIDATION, "pooling"),
+    (lambda: with_encoder(normalize=False), TRAIN, VALIDATION, "normalize"),
+    (lambda: with_encoder(max_length=5), TRAIN, VALIDATION, "max_length")])
+def test_other_data_or_another_model_is_refused_by_name(stopped, model, train, validation, named):
+    message = f"holds a run with another {named}: .* there, .* here; give this run its own folder"
+    with pytest.raises(ValueError, match=message):
+        fit(model(), train, validation, make_config(checkpoint_dir=str(stopped)))
+
+
+@pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])
+def test_a_broken_newest_checkpoint_is_named_and_skipped(tmp_path, monkeypatch, caplog, name):
+    expected, history = train(make_config(**SELECTING))
+    config = make_config(checkpoint_dir=str(tmp_path), checkpoint_every=2, **SELECTING)
+    undo = stop_at(monkeypatch, 7)
+    with pytest.raises(Stop):
+        train(config)
+    undo()
+    file = tmp_path / "step-00000006" / name
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with caplog.at_level(logging.WARNING):
+        found, again = train(config, make_model(seed=1))
+    assert "step-00000006 is broken and was skipped" in caplog.text and name in caplog.text
+    assert same(expected, found) and comparable(again) == comparable(history)
+
+
+def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch):
+    """The earlier ones stay, and the run goes on from them when there is room again."""
+    expected, _ = train(make_config())
+    config = make_config(checkpoint_dir=str(tmp_path), checkpoint_every=2)
+    with monkeypatch.context() as patch:
+        rename = Path.rename
+
+        def full(path, target):
+            if "00000006" in path.name:
+                raise OSError(28, "No space left on device")
+            return rename(path, target)
+
+        patch.setattr(Path, "rename", full)
+        with pytest.raises(OSError, match="step 6 could not be saved"):
+            train(config)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+    assert same(expected, train(config, make_model(seed=1))[0])
+
+
+# Kills
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def killed(folder, kills, inside, *schedules):
+    """What a process tells that started and killed training processes, each a fork of it."""
+    script = Path(__file__).with_name("training_process.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent),
+                                "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, script, "kill", folder, str(kills), str(inside), *schedules],
+        env=environment, capture_output=True, text=True, timeout=600)
+    assert result.returncode == 0, result.stderr[-4000:]
+    report = json.loads((folder / "report.json").read_text())
+    for kill in report["kills"]:
+        assert kill["told"] - kill["found"] in (0, 1), f"more than one step was lost: {kill}"
+    assert all(run["same"] for run in report["runs"]), report["runs"]
+    return Counter(kill["schedule"] for kill in report["kills"]), Counter(
+        kill["schedule"] for kill in report["kills"] if kill["inside"])
+
+
+@needs_fork
+def test_killed_processes_end_with_the_weights_of_one_never_killed(tmp_path):
+    kills, inside = killed(tmp_path, 5, 1, "joint")
+    assert kills["joint"] >= 5 and inside["joint"] >= 1
+
+
+@needs_fork
+@pytest.mark.slow
+def test_fifty_killed_processes_of_every_schedule(tmp_path):
+    kills, inside = killed(tmp_path, 13, 4, *SCHEDULES)
+    print(f"{kills.total()} kills, {inside.total()} of them inside a save: {dict(inside)}")
+    assert kills.total() >= 50 and inside.total() >= 15
+    assert all(kills[schedule] >= 13 and inside[schedule] >= 4 for schedule in SCHEDULES)

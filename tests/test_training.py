@@ -1,0 +1,666 @@
+"""fit: agrees with a plain loop, keeps to its settings, refuses bad input, two processes as one."""
+
+import json
+import math
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional
+from training_process import (
+    TASKS,
+    make_config,
+    make_data,
+    make_model,
+    same,
+    train_together,
+    weights,
+)
+
+from mtl_helpers import run as run_module
+from mtl_helpers.batching import SCHEDULES, plan_epoch
+from mtl_helpers.checkpoint import load_checkpoint
+from mtl_helpers.config import TrainingConfig
+from mtl_helpers.data import LabelledSentences
+from mtl_helpers.evaluation import evaluate
+from mtl_helpers.freezing import freeze, parameter_groups, trainable_table, unfreeze
+from mtl_helpers.history import History
+from mtl_helpers.run import Run, TrainingDiverged
+from mtl_helpers.training import fit
+
+F64 = {"dropout": 0.0, "dtype": torch.float64}
+
+
+class Stop(Exception):
+    """Raised by a test in the midst of training."""
+
+
+@pytest.fixture
+def snapshots(monkeypatch):
+    """The model's weights after each step, filled in while `fit` runs."""
+    taken, note_step = [], Run.note_step
+
+    def note(run, *arguments):
+        note_step(run, *arguments)
+        taken.append(weights(run.model))
+
+    monkeypatch.setattr(Run, "note_step", note)
+    return taken
+
+
+def distance(first, second):
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+# What a plain loop does
+
+def plain_loop(model, data, config, task_weights):
+    """One epoch after another in torch alone: losses, clipping, AdamW and rates by formula."""
+    plans = [plan_epoch(data.labels, config.schedule, config.batch_size, config.seed, epoch)
+             for epoch in range(config.epochs)]
+    batches = [batch for plan in plans for batch in plan]
+    groups = parameter_groups(model, config.encoder_lr, config.head_lr, config.weight_decay,
+                              config.layer_decay)
+    s = torch.zeros(len(model.heads), requires_grad=True)  # log variances
+    groups.append({"params": [s], "lr": config.head_lr, "weight_decay": 0.0})
+    moments = {parameter: [0, 0.0, 0.0] for group in groups for parameter in group["params"]}
+    warmup = math.ceil(config.warmup * len(batches))
+    losses = []
+    for step, batch in enumerate(batches):
+        sentences = [data.sentences[row] for row in batch.rows]
+        logits = model(*model.encoder.collate(model.encoder.tokenize(sentences)))
+        total, own = 0, {}
+        for i, task in enumerate(model.heads):
+            if task not in batch.tasks:
+                continue
+            labels = torch.from_numpy(data.labels[task][batch.rows])
+            here = ~labels.isnan() if task == "valence" else labels >= 0
+            if not here.any():
+                continue
+            if task == "valence":
+                loss = ((logits[task] - labels)[here] ** 2).mean()
+            else:
+                loss = functional.cross_entropy(logits[task][here], labels[here])
+            own[task] = loss.item()
+            if task_weights is None:
+                scaled = torch.exp(-s[i]) * loss * (0.5 if task == "valence" else 1)
+                total = total + scaled + s[i] / 2
+            else:
+                total = total + task_weights[task] * loss
+        losses.append(own)
+        for parameter in moments:
+            parameter.grad = None
+        total.backward()
+        used = [parameter for parameter in moments if parameter.grad is not None]
+        norm = math.sqrt(sum(float((parameter.grad**2).sum()) for parameter in used))
+        scale = min(1.0, config.clip_norm / (norm + 1e-6))
+        share = ((step + 1) / (warmup + 1) if step < warmup
+                 else (len(batches) - step) / (len(batches) - warmup))
+        with torch.no_grad():
+            for group in groups:
+                for parameter in set(group["params"]) & set(used):
+                    gradient, rate = parameter.grad * scale, group["lr"] * share
+                    t, first, second = moments[parameter]
+                    t, first = t + 1, 0.9 * first + 0.1 * gradient
+                    second = 0.999 * second + 0.001 * gradient**2
+                    moments[parameter] = [t, first, second]
+                    parameter *= 1 - rate * group["weight_decay"]
+                    root = (second / (1 - 0.999**t)).sqrt() + 1e-8
+                    parameter -= rate * first / (1 - 0.9**t) / root
+    return losses
+
+
+EQUAL = dict.fromkeys(TASKS, 1.0)
+LOG_K = {"genre": 1 / math.log(3), "sentiment": 1 / math.log(2), "valence": 1.0}
+MIXED = {"genre": 0.3, "sentiment": 2.0, "valence": 0.0, "unused": 1.0}
+
+
+@pytest.mark.parametrize(("settings", "task_weights", "tolerance"), [
+    ({"schedule": "joint"}, EQUAL, 1e-12),
+    ({"schedule": "alternating", "clip_norm": 0.3, "warmup": 0.5}, EQUAL, 1e-12),
+    ({"schedule": "joint", "weighting": "log_k", "layer_decay": 0.5, "warmup": 0}, LOG_K, 1e-12),
+    ({"schedule": "temperature", "weighting": MIXED, "weight_decay": 0.3}, MIXED, 1e-12),
+    ({"schedule": "joint", "weighting": "uncertainty"}, None, 1e-6)])  # learned in float32
+def test_agrees_with_a_plain_loop(settings, task_weights, tolerance):
+    config = make_config(group_by_length=False, batch_size=6, **settings)
+    model, plain = make_model(**F64), make_model(**F64)
+    before = weights(model)
+    history = fit(model, make_data(), config=config)
+    losses = plain_loop(plain, make_data(), config, task_weights)
+    assert distance(weights(model), weights(plain)) < tolerance
+    assert distance(weights(model), before) > 1e-3
+    for row, expected in zip(history.steps, losses, strict=True):
+        assert row["loss"] == pytest.approx(expected, abs=max(tolerance, 1e-9))
+
+
+def test_one_loss_with_a_wrong_scale_would_be_seen():
+    config = make_config(group_by_length=False, weighting={**MIXED, "genre": 0.31})
+    model, plain = make_model(**F64), make_model(**F64)
+    fit(model, make_data(), config=config)
+    plain_loop(plain, make_data(), config, MIXED)
+    assert distance(weights(model), weights(plain)) > 1e-6
+
+
+@pytest.mark.parametrize("schedule", ["joint", "alternating"])
+def test_accumulated_parts_are_the_whole_batch(schedule):
+    found = []
+    for accumulate in (1, 4):  # the last batches have fewer sentences than parts
+        model = make_model(**F64)
+        history = fit(model, make_data(), config=make_config(
+            schedule=schedule, accumulate=accumulate, batch_size=6, weighting="log_k"))
+        found.append((weights(model), history))
+    assert distance(found[0][0], found[1][0]) < 1e-9
+    for row, other in zip(found[0][1].steps, found[1][1].steps, strict=True):
+        assert row["labels"] == other["labels"]
+        assert row["loss"] == pytest.approx(other["loss"], abs=1e-9)
+
+
+def test_a_backward_of_ones_own_takes_the_place_of_the_weighted_sum():
+    model, other = make_model(), make_model()
+    fit(model, make_data(), config=make_config())
+    fit(other, make_data(), config=make_config(),
+        backward=lambda losses: torch.stack([*losses.values()]).sum().backward())
+    assert same(weights(model), weights(other))
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_it_learns(kind):
+    rng = np.random.default_rng(0)
+    sentences = [" ".join(rng.choice(["the", "film", "was", word], size=6)) + " " + word
+                 for word in ["good", "bad"] * 30]
+    data = LabelledSentences(sentences, {
+        "sentiment": np.tile([1, 0], 30), "valence": np.tile([1.0, -1.0, np.nan, np.nan], 15)})
+    model = make_model(kind, dropout=0.0)
+    history = fit(model, data, config=make_config(epochs=12, encoder_lr=5e-3))
+    reports = evaluate(model, data)
+    assert reports["sentiment"].accuracy == 1 and reports["valence"].pearson > 0.95
+    assert history.losses("sentiment")[1][-1] < history.losses("sentiment")[1][0] / 2
+
+
+# What moves, and what does not
+
+def test_a_head_without_labels_in_the_batch_does_not_move(snapshots):
+    config = make_config(batch_size=3, weight_decay=0.5, epochs=1)
+    for schedule in SCHEDULES:
+        snapshots.clear()
+        model = make_model()
+        last = weights(model)
+        history = fit(model, make_data(), config=TrainingConfig(**{
+            **vars(config), "schedule": schedule}))
+        rested = set()
+        for row, now in zip(history.steps, snapshots, strict=True):
+            for task in (*TASKS, "unused"):
+                names = [name for name in now if name.startswith(f"heads.{task}.")]
+                moved = [not torch.equal(now[name], last[name]) for name in names]
+                assert all(moved) if task in row["labels"] else not any(moved), (schedule, task)
+                rested |= {task} - set(row["labels"])
+            last = now
+        assert {"sentiment", "valence", "unused"} <= rested
+
+
+def test_every_trainable_parameter_is_in_one_group_and_only_matrices_decay():
+    for kind in ("bert", "mpnet"):
+        model = make_model(kind)
+        freeze(model, "layers:1", "head:genre")
+        groups = parameter_groups(model, 1e-3, 1e-2, weight_decay=0.1)
+        listed = [id(parameter) for group in groups for parameter in group["params"]]
+        trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
+        assert sorted(listed) == sorted(trainable)
+        for group in groups:
+            for parameter in group["params"]:
+                name = trainable[id(parameter)]
+                plain = name.endswith("bias") or "LayerNorm" in name
+                assert group["weight_decay"] == (0 if plain else 0.1), name
+                assert group["lr"] == (1e-2 if name.startswith("heads.") else 1e-3), name
+
+
+@pytest.mark.parametrize("kind", ["bert", "mpnet"])
+def test_layer_decay_lowers_the_rate_from_layer_to_layer(kind):
+    model = make_model(kind)
+    groups = parameter_groups(model, 1e-3, 1e-2, layer_decay=0.5)
+    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            expected = (1e-2 if name.startswith("heads.") else 1e-3 if ".layer.1." in name
+                        else 5e-4 if ".layer.0." in name else 2.5e-4)
+            assert rates[id(parameter)] == pytest.approx(expected), name
+
+
+def test_frozen_parts_stay_and_rest_in_eval_mode(snapshots, monkeypatch):
+    model = make_model()
+    before = weights(model)
+    freeze(model, "layers:1", "head:genre")
+    modes = []
+    monkeypatch.setattr(Run, "check_finite", lambda run, norm: modes.append(
+        {name: module.training for name, module in run.model.named_modules()}))
+    fit(model, make_data(), config=make_config(weight_decay=0.5))
+    after = weights(model)
+    for name in before:
+        frozen = ("embeddings." in name or ".layer.0." in name or "pooler" in name
+                  or name.startswith(("heads.genre", "heads.unused")))
+        assert torch.equal(before[name], after[name]) == frozen, name
+    for name, training in modes[-1].items():
+        if name.endswith("dropout") or "heads" in name and name.endswith(".1"):
+            rests = "embeddings" in name or "layer.0" in name or "heads.genre" in name
+            assert training == (not rests), name
+    assert not any(module.training for module in model.modules())
+    (layer,) = [line for line in trainable_table(model).splitlines() if "layer 1" in line]
+    assert layer.endswith(" | 0 |")
+
+
+def test_freeze_and_unfreeze_by_name():
+    model = make_model()
+    freeze(model, "all")
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+    unfreeze(model, "encoder")
+    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
+    assert trainable and all(name.startswith("encoder.") for name in trainable)
+    assert not any("pooler" in name for name in trainable)
+    freeze(model, "embeddings")
+    unfreeze(model, "head:genre")
+    lines = trainable_table(model).splitlines()
+    counts = {line.split(" | ")[0][2:]: line.split(" | ")[2].rstrip(" |") for line in lines[2:]}
+    assert counts["embeddings"] == counts["head:valence"] == "0" != counts["head:genre"]
+    assert counts["all"].replace(",", "") == str(
+        sum(p.numel() for p in model.parameters() if p.requires_grad))
+    for part in ("layers:3", "layers:-1", "layers:", "head:colour", "body", ""):
+        with pytest.raises(ValueError, match="part must be one of all, encoder, .*K from 0 to 2"):
+            freeze(model, "encoder", part)
+    assert model.heads["genre"].network[1].weight.requires_grad, "nothing half done"
+
+
+# What it reports
+
+def test_history_tells_what_was_realised():
+    data, config = make_data(), make_config(schedule="alternating", batch_size=7)
+    model = make_model()
+    lengths = np.array([len(ids) for ids in model.encoder.tokenize(data.sentences)])
+    history = fit(model, data, make_data(20, seed=1), config)
+    plans = [plan_epoch(data.labels, "alternating", 7, 0, epoch, lengths) for epoch in range(2)]
+    batches = [batch for plan in plans for batch in plan]
+    expected = []
+    for task in TASKS:
+        own = [len(batch.rows) for batch in batches if batch.tasks == (task,)]
+        expected.append(f"| {task} | {len(own)} | {sum(own)} | {sum(own)} |")
+    total = sum(len(batch.rows) for batch in batches)
+    assert history.schedule_table().splitlines()[2:] == [
+        *expected, f"| all | {len(batches)} | {total} | {total} |"]
+    assert [row["step"] for row in history.steps] == list(range(1, len(batches) + 1))
+    assert [row["step"] for row in history.epochs] == [len(plans[0]), len(batches)]
+    last = history.steps[len(plans[0]) :]
+    for task in TASKS:
+        pairs = [(row["labels"][task], row["loss"][task]) for row in last if task in row["loss"]]
+        mean = np.average([loss for _, loss in pairs], weights=[n for n, _ in pairs])
+        assert history.epochs[1]["loss"][task] == pytest.approx(mean)
+        assert history.losses(task)[0].tolist() == [
+            row["step"] for row in history.steps if task in row["loss"]]
+    for task, report in evaluate(model, make_data(20, seed=1)).items():
+        metric = "pearson" if task == "valence" else "macro_f1"
+        assert history.scores(task, metric)[1][-1] == pytest.approx(getattr(report, metric))
+    assert history.best_step is None and history.epochs[1]["score"] is None
+
+
+def test_history_of_mixed_batches_counts_sentences_once():
+    history = fit(make_model(), make_data(), config=make_config(epochs=1))
+    data = make_data()
+    labels = [int((data.labels[task] != -100).sum()) for task in TASKS[:2]]
+    labels.append(int((~np.isnan(data.labels["valence"])).sum()))
+    rows = [line.strip("| ").split(" | ") for line in history.schedule_table().splitlines()[2:]]
+    assert {row[0]: int(row[3]) for row in rows} == {
+        **dict(zip(TASKS, labels, strict=True)), "all": sum(labels)}
+    assert rows[-1][2] == "37"
+
+
+def test_history_is_saved_and_read(tmp_path):
+    history = fit(make_model(), make_data(), make_data(20, seed=1), make_config(
+        weighting=MIXED, clip_norm=math.inf, select="worst"))
+    history.save(tmp_path / "history.json")
+    assert History.load(tmp_path / "history.json") == history
+    assert history.config["weighting"] == MIXED and history.config["epochs"] == 2
+
+
+def test_progress_is_a_line_an_epoch(capsys):
+    fit(make_model(), make_data(), make_data(20, seed=1), make_config(progress=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 and lines[0].startswith("epoch 1, step 5:  loss genre ")
+    assert " genre F1 0." in lines[1] and " valence r " in lines[1]
+    fit(make_model(), make_data(), config=make_config(epochs=1))
+    assert capsys.readouterr() == ("", "")
+
+
+# Validation: selecting and stopping
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Validation scores from a list, and the data that was scored."""
+    scored = []
+
+    def script(*scores):
+        rest = iter(scores)
+
+        def fake(model, data, dtype=None):
+            scored.append(data)
+            return {task: SimpleNamespace(**{metric: value}) for task, metric, value in zip(
+                TASKS, ("macro_f1", "macro_f1", "pearson"), next(rest), strict=True)}
+
+        monkeypatch.setattr(run_module, "evaluate", fake)
+        return scored
+
+    return script
+
+
+RISING_AND_FALLING = [(0.1, 0.9, 0.5), (0.6, 0.5, 0.0), (0.3, 0.4, math.nan), (0.2, 0.8, 0.4)]
+
+
+@pytest.mark.parametrize(("select", "best", "scores"), [
+    ("mean", 1, [0.5, 1.1 / 3, -0.1, 1.4 / 3]), ("worst", 4, [0.1, 0.0, -1.0, 0.2]),
+    ("genre", 2, [0.1, 0.6, 0.3, 0.2]), ("sentiment", 1, [0.9, 0.5, 0.4, 0.8])])
+def test_the_best_weights_by_validation_are_kept(scripted, snapshots, select, best, scores):
+    scored = scripted(*RISING_AND_FALLING)
+    model, validation = make_model(), make_data(20, seed=1)
+    history = fit(model, make_data(), validation, make_config(epochs=4, select=select))
+    assert [row["score"] for row in history.epochs] == pytest.approx(scores)
+    assert history.best_step == 5 * best == history.epochs[best - 1]["step"]
+    assert same(weights(model), snapshots[5 * best - 1])
+    assert len(snapshots) == 20, "without patience it goes on"
+    assert len(scored) == 4 and all(data is validation for data in scored)
+
+
+def test_without_select_the_last_weights_are_kept(scripted, snapshots):
+    scripted(*RISING_AND_FALLING)
+    model = make_model()
+    history = fit(model, make_data(), make_data(20, seed=1), make_config(epochs=4))
+    assert same(weights(model), snapshots[-1]) and history.best_step is None
+
+
+@pytest.mark.parametrize(("every", "patience", "steps", "best"), [
+    (None, 1, 10, 5), (None, 3, 20, 5), (2, 2, 6, 2), (3, 1, 6, 3)])
+def test_patience_stops_at_once(scripted, snapshots, every, patience, steps, best):
+    scripted((0.9,) * 3, *[(0.5, 0.9, 0.1)] * 9)
+    model = make_model()
+    history = fit(model, make_data(), make_data(20, seed=1), make_config(
+        epochs=5, select="mean", patience=patience, validate_every=every))
+    assert len(history.steps) == steps and history.best_step == best
+    assert [row["step"] for row in history.epochs] == list(range(every or 5, steps + 1, every or 5))
+    assert same(weights(model), snapshots[best - 1])
+
+
+def test_a_better_score_ends_the_wait(scripted):
+    script = [0.5, 0.4, 0.6, 0.6, 0.1, 0.9]  # an equal score is not better
+    scripted(*[(score,) * 3 for score in script])
+    history = fit(make_model(), make_data(), make_data(20, seed=1), make_config(
+        epochs=6, select="worst", patience=2))
+    assert len(history.epochs) == 5 and history.best_step == 15
+
+
+def test_selected_weights_score_as_reported():
+    model, validation = make_model(), make_data(20, seed=1)
+    history = fit(model, make_data(), validation, make_config(
+        epochs=6, select="genre", validate_every=4, max_steps=27, encoder_lr=5e-3))
+    assert [row["step"] for row in history.epochs] == [4, 8, 12, 16, 20, 24, 27]
+    scores = [row["score"] for row in history.epochs]
+    assert history.best_step == history.epochs[int(np.argmax(scores))]["step"]
+    assert evaluate(model, validation)["genre"].macro_f1 == max(scores)
+
+
+def test_validation_does_not_change_what_is_learned():
+    model, other = make_model(), make_model()
+    fit(model, make_data(), config=make_config())
+    fit(other, make_data(), make_data(20, seed=1), make_config(validate_every=1))
+    assert same(weights(model), weights(other))
+
+
+# Numbers, seeds, surroundings
+
+def test_bfloat16_comes_close():
+    losses = []
+    for dtype in ("float32", "bfloat16"):
+        model = make_model(dropout=0.0)
+        history = fit(model, make_data(), make_data(20, seed=1), make_config(dtype=dtype))
+        assert next(model.parameters()).dtype == torch.float32
+        losses.append([row["loss"]["genre"] for row in history.steps])
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, rtol=0.03)
+
+
+def test_a_seed_gives_the_same_weights_to_the_bit():
+    for kind in ("bert", "mpnet"):
+        found = []
+        for seed in (0, 0, 1):
+            torch.manual_seed(len(found))  # the caller's state does not matter
+            model = make_model(kind)
+            fit(model, make_data(), config=make_config(seed=seed, max_steps=4))
+            found.append(weights(model))
+        assert same(found[0], found[1]) and not same(found[0], found[2])
+
+
+def test_dropout_differs_from_step_to_step(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Run, "check_finite", lambda *_: drawn.append(torch.initial_seed()))
+    for seed in (0, 1):
+        fit(make_model(), make_data(), config=make_config(seed=seed))
+    assert len(drawn) == len(set(drawn)) == 20
+
+
+def test_max_steps_ends_in_the_midst_of_an_epoch():
+    history = fit(make_model(), make_data(), config=make_config(max_steps=7, warmup=0.25))
+    assert [row["epoch"] for row in history.steps] == [1] * 5 + [2] * 2
+    rates = np.array([row["rate"] for row in history.steps]) / 1e-3
+    np.testing.assert_allclose(rates, [1 / 3, 2 / 3, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5])
+    assert [row["step"] for row in history.epochs] == [5, 7]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_surroundings_are_left_as_they_were(monkeypatch, fails):
+    def states():
+        return (torch.get_rng_state().tolist(), random.getstate(), str(np.random.get_state()),
+                model.encoder.backbone.config._attn_implementation, torch.is_grad_enabled(),
+                torch.get_default_dtype(), torch.get_num_threads())
+
+    def stop(run, norm):
+        assert model.training and model.encoder.backbone.config._attn_implementation == "eager"
+        if fails and run.step == 2:
+            raise Stop
+
+    monkeypatch.setattr(Run, "check_finite", stop)
+    model = make_model()
+    model.encoder.backbone.set_attn_implementation("sdpa")
+    before = states()
+    if fails:
+        with pytest.raises(Stop):
+            fit(model, make_data(), config=make_config())
+    else:
+        fit(model, make_data(), config=make_config())
+        assert not any(module.training for module in model.modules())
+        assert all(parameter.grad is None for parameter in model.parameters())
+    assert states() == before
+
+
+def test_gradients_of_before_do_not_count():
+    model, other = make_model(), make_model()
+    for parameter in other.parameters():
+        parameter.grad = torch.full_like(parameter, math.nan)
+    for each in (model, other):
+        fit(each, make_data(), config=make_config(max_steps=2))
+    assert same(weights(model), weights(other))
+
+
+# Losses that are not finite
+
+def test_a_loss_that_is_not_finite_ends_training_before_the_step(tmp_path, snapshots):
+    data = make_data()
+    row = 17  # it has a genre, but no sentiment and no valence
+    assert data.labels["sentiment"][row] == -100 and np.isnan(data.labels["valence"][row])
+    data.sentences[row] += " poison"
+    model = make_model(dropout=0.0)
+    words = model.encoder.backbone.embeddings.word_embeddings.weight
+    with torch.no_grad():
+        words[model.encoder.tokenize(["poison"])[0][1]] = math.nan
+    plan = plan_epoch(data.labels, "joint", 6, 0, 0)
+    (bad,) = [i for i, batch in enumerate(plan, start=1) if row in batch.rows]
+    assert bad > 2
+    with pytest.raises(TrainingDiverged, match=f"step {bad}: the loss of genre is not finite"):
+        fit(model, data, config=make_config(group_by_length=False, batch_size=6, seed=0,
+                                            checkpoint_dir=str(tmp_path), checkpoint_every=1))
+    assert len(snapshots) == bad - 1 and same(weights(model), snapshots[-1])
+    step, state = load_checkpoint(tmp_path)
+    assert step == bad - 1
+    saved = {name: state["objective"][f"model.{name}"] for name in snapshots[-1]}
+    assert same(saved, snapshots[-1])
+    finite = [name for name in saved if "word_embeddings" not in name]
+    assert all(saved[name].isfinite().all() for name in finite)
+
+
+def test_a_gradient_that_is_not_finite_ends_training(snapshots):
+    model = make_model()
+
+    def backward(losses):
+        torch.stack([*losses.values()]).sum().backward()
+        if len(snapshots) == 2:
+            model.heads["genre"].network[1].weight.grad[0, 0] = math.inf
+
+    with pytest.raises(TrainingDiverged, match="step 3: the gradient of genre.* is not finite"):
+        fit(model, make_data(), config=make_config(), backward=backward)
+    assert same(weights(model), snapshots[1])
+
+
+# Bad input
+
+@pytest.mark.parametrize(("settings", "message"), [
+    ({"encoder_lr": -1e-4}, "encoder_lr must be at least 0, got -0.0001"),
+    ({"head_lr": math.nan}, "head_lr must be at least 0, got nan"),
+    ({"head_lr": "fast"}, "head_lr must be at least 0, got 'fast'"),
+    ({"encoder_lr": True}, "encoder_lr must be at least 0, got True"),
+    ({"weight_decay": math.inf}, "weight_decay must be at least 0, got inf"),
+    ({"clip_norm": 0}, "clip_norm must be above 0, got 0"),
+    ({"warmup": 1.5}, "warmup must be from 0 to 1, got 1.5"),
+    ({"layer_decay": -0.1}, "layer_decay must be from 0 to 1"),
+    ({"epochs": 0}, "epochs must be an int of at least 1, got 0"),
+    ({"epochs": 2.0}, "epochs must be an int of at least 1, got 2.0"),
+    ({"epochs": True}, "epochs must be an int of at least 1, got True"),
+    ({"batch_size": 0}, "batch_size must be"), ({"accumulate": -1}, "accumulate must be"),
+    ({"processes": 0}, "processes must be"), ({"seed": -1}, "seed must be"),
+    ({"seed": None}, "seed must be an int of at least 0, got None"),
+    ({"max_steps": 0}, "max_steps must be None or an int of at least 1, got 0"),
+    ({"patience": 0, "select": "mean"}, "patience must be None or an int"),
+    ({"validate_every": 0}, "validate_every must"), ({"checkpoint_every": 1.5}, "checkpoint_every"),
+    ({"schedule": "random"}, "schedule must be one of alternating, proportional, .*'random'"),
+    ({"dtype": "float16"}, "dtype must be one of auto, float32, bfloat16, got 'float16'"),
+    ({"weighting": "best"}, "weighting must be one of sum, log_k, uncertainty, or a weight for"),
+    ({"weighting": None}, "weighting must be one of"),
+    ({"temperature": 0.5}, "temperature must be at least 1, got 0.5"),
+    ({"temperature": math.nan}, "temperature must be at least 1, got nan"),
+    ({"temperature": "hot"}, "temperature must be at least 1, got 'hot'"),
+    ({"patience": 2}, 'patience needs select: "mean", "worst" or a task')])
+def test_refused_settings(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TrainingConfig(**settings)
+
+
+def change(**labels):
+    """The data with other labels; None leaves a task out."""
+    data = make_data()
+    merged = {**data.labels, **labels}
+    return LabelledSentences(data.sentences, {
+        task: values for task, values in merged.items() if values is not None})
+
+
+NOTHING = LabelledSentences([], {"genre": np.array([], dtype=int)})
+ONE_CLASS = np.where(np.arange(37) % 2, 1, -100)
+
+
+@pytest.mark.parametrize(("train", "validation", "settings", "message"), [
+    (NOTHING, None, {}, "train and validation must have sentences, and one of them is empty"),
+    (make_data(), NOTHING, {}, "train and validation must have sentences"),
+    (change(sentiment=ONE_CLASS), None, {},
+     r"train.labels\['sentiment'\] must have two different labels or more, got \[1\]"),
+    (change(valence=np.full(37, np.nan)), None, {}, r"train.labels\['valence'\] .* got \[\]"),
+    (change(colour=np.arange(37) % 2), None, {}, r"'colour'\]; valid are \['genre'"),
+    (make_data(), change(colour=np.arange(37) % 2), {}, r"'colour'\]; valid are \['genre'"),
+    (change(genre=np.arange(37) % 4), None, {}, r"labels\['genre'\] must be integers 0 to 2"),
+    (change(sentiment=np.arange(37) % 3), None, {}, "must be integers 0 to 1, or -100 .*got 2"),
+    (make_data(), change(genre=np.arange(37) % 4), {}, r"labels\['genre'\] must be integers"),
+    (LabelledSentences(["a", "b"], {}), None, {}, "labels has the tasks"),
+    (make_data(), None, {"select": "mean"}, "select needs validation data, got None"),
+    (make_data(), make_data(), {"select": "colour"}, "select must be None, mean, worst or one of"),
+    (make_data(), make_data(), {"select": "unused"}, "select must be None, mean, worst or one of"),
+    (make_data(), change(valence=None), {"select": "valence"}, "validation has no label of it"),
+    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "no label of it"),
+    (make_data(), None, {"weighting": {"genre": 1.0}}, "weighting must have a weight for each of"),
+    (make_data(), None, {"weighting": {**MIXED, "genre": -1}}, "must be finite and not negative"),
+    (make_data(), None, {"processes": 2}, "processes is 2, but 1 were started; use torchrun")])
+def test_refused_data(train, validation, settings, message):
+    model = make_model()
+    before = weights(model)
+    with pytest.raises((ValueError, TypeError), match=message):
+        fit(model, train, validation, make_config(**settings))
+    assert same(before, weights(model)) and not model.training
+
+
+def test_labels_of_the_wrong_kind_are_refused():
+    with pytest.raises(TypeError, match=r"labels\['genre'\] must be integers"):
+        fit(make_model(), change(genre=np.linspace(0, 1, 37)), config=make_config())
+    with pytest.raises(TypeError, match=r"labels\['valence'\] must be finite floats"):
+        fit(make_model(), change(valence=np.arange(37)), config=make_config())
+
+
+def test_a_task_that_nothing_can_learn_is_refused():
+    model = make_model()
+    freeze(model, "encoder", "head:sentiment")
+    with pytest.raises(ValueError, match=r"labels\['sentiment'\] has nothing to train"):
+        fit(model, make_data(), config=make_config())
+    fit(model, change(sentiment=None), config=make_config(max_steps=1))
+    freeze(model, "all")
+    with pytest.raises(ValueError, match=r"labels\['genre'\] has nothing to train: encoder and"):
+        fit(model, make_data(), config=make_config())
+
+
+def test_torchrun_with_a_config_for_one_process_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="processes is 1, but 2 were started"):
+        fit(make_model(), make_data(), config=make_config())
+
+
+@pytest.mark.parametrize("settings", [{"processes": 2}, {"accumulate": 2}])
+def test_a_backward_of_ones_own_needs_the_whole_batch(settings):
+    with pytest.raises(ValueError, match="backward works with processes=1 and accumulate=1"):
+        fit(make_model(), make_data(), config=make_config(**settings), backward=print)
+
+
+# Two processes
+
+def test_two_processes_train_the_weights_of_one(tmp_path):
+    script = Path(__file__).with_name("training_process.py")
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)}
+    result = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+         script, "together", tmp_path], env=environment, capture_output=True, text=True,
+        timeout=200)
+    assert result.returncode == 0, result.stderr[-4000:]
+    for rank in (0, 1):
+        refusal = json.loads((tmp_path / f"refusal-{rank}.json").read_text())
+        assert refusal.startswith("processes is 1, but 2 were started; use torchrun")
+    before = weights(make_model(**F64))
+    for schedule in SCHEDULES:
+        expected, history = train_together(schedule, 1)
+        found = load_file(tmp_path / f"{schedule}-0.safetensors")
+        assert distance(expected, found) < 1e-9, schedule
+        assert same(found, load_file(tmp_path / f"{schedule}-1.safetensors")), "both the same"
+        for name in before:
+            rests = name.startswith(("heads.unused", "heads.sentiment")) or "pooler" in name
+            assert torch.equal(before[name], found[name]) == rests, name
+        together = History.load(tmp_path / f"{schedule}-0.json")
+        assert together.schedule_table() == history.schedule_table()
+        assert together.best_step == history.best_step
+        for row, other in zip(together.steps, history.steps, strict=True):
+            assert row["loss"] == pytest.approx(other["loss"], abs=1e-9)
+            assert row["gradient_norm"] == pytest.approx(other["gradient_norm"], abs=1e-9)
+        assert min(row["sentences"] for row in history.steps) == 1
+        assert min(len(row["labels"]) for row in history.steps) == 1
