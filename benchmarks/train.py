@@ -1,6 +1,6 @@
 """Sentences trained on per second: `fit` beside the Trainer of Hugging Face, in one process.
 
-    python -m benchmarks.train [--steps 125] [--rounds 3]     speed and memory -> train.json
+    python -m benchmarks.train [--steps 40] [--rounds 3]      speed and memory -> train.json
     python -m benchmarks.train --scores                       3 seeds an arm   -> train_scores.json
 
 A round trains every arm for one whole epoch, as Trainer's length grouping puts the longest first.
@@ -166,8 +166,8 @@ def measure_speed(data: LabelledSentences, rounds: int) -> dict[str, Any]:
 
 
 def measure_scores(data: LabelledSentences, path: Path) -> None:
-    """Test macro-F1 of each arm but Trainer's defaults, 3 seeds, 3 epochs; keeps every run."""
-    config: Any = {"sentences": len(data), "epochs": 3, "seeds": 3, "dtype": PRECISIONS[-1]}
+    """Test macro-F1 of each arm but Trainer's defaults, 3 seeds, one epoch; keeps every run."""
+    config: Any = {"sentences": len(data), "epochs": 1, "seeds": 3, "dtype": PRECISIONS[-1]}
     saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"config": config}
     if saved["config"] != config:
         raise ValueError(f"{path} holds runs with {saved['config']}, these have {config}")
@@ -198,7 +198,7 @@ def compare(reference: dict[str, Any], rows: dict[str, Any]) -> dict[str, dict[s
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=125, help="batches of an epoch, 125 at most")
+    parser.add_argument("--steps", type=int, default=40, help="batches of an epoch, 125 at most")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--scores", action="store_true", help="train and score 3 seeds an arm")
     parser.add_argument("--out", type=Path, default=RESULTS / "benchmarks", help="folder")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -28,14 +26,14 @@ class Estimate(NamedTuple):
 
 
 def runs(study: str, name: str) -> list[dict[str, Any]]:
-    """The records of an arm's seeds from 0 on, at the rate chosen for it; [] if there are none."""
+    """The records of all seeds of an arm, at the rate chosen for it; [] until all are there."""
     for setting, seeds, rate_of in ARMS:
         if (setting.study, setting.arm) == (study, name):
             rate = tuned_rate(setting, rate_of)
             paths = [replace(setting, encoder_lr=rate, seed=seed).path
                      for seed in range(seeds if rate else 0)]
-            return [json.loads(path.read_text(encoding="utf-8"))
-                    for path in itertools.takewhile(Path.is_file, paths)]
+            complete = all(path.is_file() for path in paths)
+            return [json.loads(path.read_text(encoding="utf-8")) for path in paths if complete]
     raise ValueError(f"no arm {name!r} in study {study!r}")
 
 
@@ -54,7 +52,7 @@ def score(study: str, name: str, task: str, metric: str = "macro_f1") -> Estimat
     # Against a perfect model the difference is the score less one.
     sentences = paired_test(true, true, predictions(found, task), metric, groups=test.groups)
     values = np.array([record["test"][task][metric] for record in found])
-    margin = np.hypot((sentences.high - sentences.low) / 2, _seed_margin(values))
+    margin = np.hypot((sentences.high - sentences.low) / 2, seed_margin(values))
     return Estimate(1 + sentences.difference, float(margin), len(found))
 
 
@@ -66,13 +64,13 @@ def gain(task: str, first: tuple[str, str], second: tuple[str, str],
     records = [runs(*first), runs(*second)]
     test_of = paired_test(test.labels[task], *(predictions(found, task) for found in records),
                           metric, groups=test.groups)
-    seeds = [_seed_margin(np.array([record["test"][task][metric] for record in found]))
+    seeds = [seed_margin(np.array([record["test"][task][metric] for record in found]))
              for found in records]
     margin = np.hypot((test_of.high - test_of.low) / 2, np.hypot(*seeds))
     return Estimate(test_of.difference, float(margin), min(map(len, records)))
 
 
-def _seed_margin(values: np.ndarray) -> float:
+def seed_margin(values: np.ndarray) -> float:
     """Half the width of Student's 95 % interval around the mean of S runs; 0 for one run."""
     if len(values) < 2:
         return 0.0

@@ -24,11 +24,15 @@ def backward(model: Any, name: str) -> Callable[[dict[str, Tensor]], None]:
     aggregator = PCGrad() if name == "PCGrad" else UPGrad(pref_vector=torch.ones(len(model.heads)))
     shared = [p for p in model.encoder.parameters() if p.requires_grad]
     embeddings: list[Tensor] = []
-    model.encoder.register_forward_hook(lambda *call: embeddings.append(call[-1]))
+
+    def keep(module: Any, inputs: Any, output: Tensor) -> None:
+        embeddings[:] = [output]
 
     def fill(losses: dict[str, Tensor]) -> None:
         mtl_backward(list(losses.values()), features=embeddings.pop(), shared_params=shared,
                      parallel_chunk_size=1)
         jac_to_grad(shared, aggregator)
 
+    model.encoder.register_forward_hook(keep)
+    fill.__name__ = name  # a checkpoint of another aggregator is refused by it
     return fill

@@ -1,7 +1,7 @@
 """One training run on the corpus, recorded: the command that a machine, or a cluster, runs.
 
-    python -m experiments.train --arm joint --seed 0
-    torchrun --nproc-per-node 4 -m experiments.train --arm joint --processes 4
+    python -m experiments.train --schedule joint --seed 0
+    torchrun --nproc-per-node 4 -m experiments.train --schedule joint --processes 4
 
 `experiments/studies.py` lists the runs that the documents rest on, and calls `run` for each.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import math
 import os
 import time
@@ -153,7 +154,7 @@ def digits(probabilities: np.ndarray) -> str:
 def from_digits(text: str, classes: int) -> np.ndarray:
     """Probabilities (N, C), whose rows sum to 1, from the string that `digits` made."""
     values = np.array([int(text[i : i + 3]) for i in range(0, len(text), 3)], dtype=np.float64)
-    rows = values.reshape(-1, classes) + 0.5  # the middle of what was rounded
+    rows = np.maximum(values.reshape(-1, classes), 0.25)  # what was rounded to 0 is not none
     return rows / rows.sum(axis=1, keepdims=True)
 
 
@@ -177,7 +178,8 @@ def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, History, T
         model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))))
     validation = None
     if setting.select:  # a part of the validation split: it is looked at several times
-        validation = with_tasks(splits()[1], setting.tasks).select(np.arange(0, 3555, 4))
+        validation = with_tasks(splits()[1], setting.tasks)
+        validation = validation.select(np.arange(0, len(validation), 4))
     backward: Callable[[Any], None] | None = None
     if setting.aggregator:
         backward = gradients.backward(model, setting.aggregator)
@@ -206,8 +208,13 @@ def run(setting: Setting, **settings: Any) -> dict[str, Any]:
 
 
 def record(setting: Setting, **settings: Any) -> None:
-    """Run and record, unless a record is there."""
-    if not setting.path.exists():
+    """Run and record, unless a record is there; a record of other settings is not taken for it."""
+    if setting.path.exists():
+        there = json.loads(setting.path.read_text(encoding="utf-8"))["config"]
+        wanted = json.loads(json.dumps(asdict(setting)))
+        if wanted != {name: there.get(name) for name in wanted}:
+            raise ValueError(f"{setting.path} is of other settings: {there}; name this run anew")
+    else:
         found = run(setting, **settings)
         if int(os.environ.get("RANK", 0)):
             return  # one process of several writes the record
@@ -219,7 +226,7 @@ def record(setting: Setting, **settings: Any) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--arm", default="joint", help="name of the record")
+    parser.add_argument("--name", help="of the record; the schedule if none is given")
     parser.add_argument("--tasks", nargs="+", default=["genre", "sentiment"],
                         choices=[*LABELS, "valence"])
     parser.add_argument("--schedule", default="joint", choices=SCHEDULES)
@@ -231,8 +238,8 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=1, help="that torchrun starts")
     parser.add_argument("--checkpoint-dir", help="to continue from after a stop")
     given = parser.parse_args()
-    record(Setting("runs", given.arm, tuple(given.tasks), given.schedule, given.weighting,
-                   sentences=given.sentences or None, passes=given.passes,
+    record(Setting("runs", given.name or given.schedule, tuple(given.tasks), given.schedule,
+                   given.weighting, sentences=given.sentences or None, passes=given.passes,
                    encoder_lr=given.encoder_lr, seed=given.seed),
            processes=given.processes, checkpoint_dir=given.checkpoint_dir)
 

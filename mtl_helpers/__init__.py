@@ -1,6 +1,7 @@
 """Multi-task learning on sentence embeddings, in small files that can be copied out."""
 
 from .batching import plan_epoch
+from .cache import FrozenCache
 from .calibration import (
     Reliability,
     apply_temperature,
@@ -34,7 +35,7 @@ from .evaluation import (
     score_regression,
     score_slices,
 )
-from .freezing import freeze, parameter_groups, trainable_table, unfreeze
+from .freezing import freeze, gradual_stages, parameter_groups, trainable_table, unfreeze
 from .heads import ClassificationHead, RegressionHead
 from .history import History
 from .losses import StaticWeighting, UncertaintyWeighting, log_k_weights, task_losses
@@ -50,6 +51,7 @@ __all__ = [
     "TOPICS",
     "ClassificationHead",
     "CorpusError",
+    "FrozenCache",
     "History",
     "LabelledSentences",
     "MultiTaskModel",
@@ -74,6 +76,7 @@ __all__ = [
     "fit",
     "fit_temperature",
     "freeze",
+    "gradual_stages",
     "human_row",
     "leave_one_rater_out",
     "linear_probe",

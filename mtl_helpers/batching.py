@@ -37,7 +37,8 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
             randomly chosen sentences is smaller.
         seed, epoch: decide the order.
         lengths: tokens of the N sentences, to put like lengths into a batch: sentences are
-            shuffled, sorted within every 50 batches, and the batches shuffled. None: only shuffled.
+            shuffled, sorted within every 50 batches, and the batches shuffled; data of fewer are
+            sorted as a whole, and much the same sentences meet in each epoch. None: only shuffled.
         temperature: at least 1; 1 is proportional, a large one gives every task the same share.
 
     Raises:

@@ -40,7 +40,8 @@ class TrainingConfig:
     select: str | None = None  # keep the weights that validation likes best: "mean", "worst", TASK
     patience: int | None = None  # validations without a better score after which to stop
     validate_every: int | None = None  # steps; None: each epoch
-    checkpoint_dir: str | None = None  # to save to and continue from; seen by all processes
+    # To save to and continue from, the first weights too; a folder that all processes see.
+    checkpoint_dir: str | None = None
     checkpoint_every: int | None = None  # steps; None: each epoch
     processes: int = 1  # that torchrun must have started
     progress: bool = True  # a line an epoch, and a bar in terminals
@@ -85,3 +86,13 @@ def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
     else:
         fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and fast) else None
+
+
+def seed_device(device: torch.device, seed: int) -> None:
+    """Seed the processor and a device; torch.manual_seed takes long, for devices that rest."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type != "cpu":
+        torch.get_device_module(device).manual_seed(seed)

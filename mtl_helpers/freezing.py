@@ -67,6 +67,35 @@ def _modules(model: Any, part: str) -> list[nn.Module]:
                      f"{', '.join(model.heads)}; got {part!r}")
 
 
+def frozen_depth(model: Any) -> int | str | None:
+    """How far up the encoder is frozen: "encoder", the number of layers, None if it is not at all.
+
+    A count of layers implies that the embeddings are frozen, and what layers share.
+    """
+    def frozen(module: nn.Module) -> bool:
+        return not any(parameter.requires_grad for parameter in module.parameters())
+
+    backbone, layers = model.encoder.backbone, _layers(model)
+    if frozen(model.encoder):
+        return "encoder"
+    if not frozen(backbone.embeddings):
+        return None
+    shared = [child for child in backbone.encoder.children()
+              if not isinstance(child, nn.ModuleList)]
+    trainable = [i for i, layer in enumerate(layers) if not frozen(layer)]
+    return min(trainable, default=0) if all(map(frozen, shared)) else 0
+
+
+def gradual_stages(model: Any) -> list[tuple[str, ...]]:
+    """What is frozen in each stage of gradual unfreezing (Howard and Ruder 2018), for `freeze`.
+
+    First all but the heads, then one layer less in each stage, from the top; in the last nothing.
+
+    Explained in Task_3.md, "One layer after the other".
+    """
+    return [("encoder",), *((f"layers:{k}",) for k in range(len(_layers(model)) - 1, -1, -1)), ()]
+
+
 def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay: float = 0.01,
                      layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Group what is trainable for AdamW: a rate for each layer and the heads, decay or none.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,3 +66,13 @@ class History:
     def load(cls, path: str | Path) -> History:
         """Read what `save` wrote."""
         return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def epoch_line(row: Mapping[str, Any]) -> str:
+    """An epoch in a line: losses, and how validation went."""
+    parts = [f"epoch {row['epoch']}, step {row['step']}:  loss"]
+    parts += [f"{task} {loss:.3f}" for task, loss in row["loss"].items()]
+    for task, metrics in row["validation"].items():
+        name, label = ("macro_f1", "F1") if "macro_f1" in metrics else ("pearson", "r")
+        parts.append(f" {task} {label} {metrics[name]:.3f}")
+    return " ".join(parts)

@@ -138,7 +138,8 @@ class UncertaintyWeighting(StaticWeighting):
     def __init__(self, heads: Any) -> None:
         super().__init__({task: 1.0 if head.likelihood == "categorical" else 0.5
                           for task, head in heads.items()})
-        self.log_variances = nn.Parameter(torch.zeros(len(heads)))  # s, in the order of the heads
+        # s, in the order of the heads; apart, so that an absent task's has no gradient at all.
+        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(())) for _ in heads)
 
     def term(self, task: str, loss: TaskLoss) -> Tensor:
         s = self.log_variances[list(self.weights).index(task)]

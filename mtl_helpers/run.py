@@ -1,6 +1,7 @@
 """Run: what a training run carries from step to step, and how it is stopped and continued.
 
-Goes with batching.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py, losses.py.
+Goes with batching.py, cache.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py
+and losses.py.
 """
 
 from __future__ import annotations
@@ -15,16 +16,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor, distributed, nn
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from .batching import Batch, plan_epoch, split_rows
+from .cache import FrozenCache, inputs_of, tokenizer_state
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import TrainingConfig
+from .config import TrainingConfig, seed_device
 from .evaluation import evaluate
 from .freezing import parameter_groups
-from .history import History
+from .history import History, epoch_line
 from .losses import TaskLoss, check_labels, has_label
 
 MAY_CHANGE = ("checkpoint_dir", "checkpoint_every", "progress")  # when a run is continued
@@ -37,13 +39,14 @@ class TrainingDiverged(ArithmeticError):
 class Run:
     """What a run carries from step to step."""
 
-    def __init__(self, objective: Any, train: Any, validation: Any, config: TrainingConfig) -> None:
+    def __init__(self, objective: Any, train: Any, validation: Any, config: TrainingConfig,
+                 backward: Any = None, cache: FrozenCache | None = None) -> None:
         model = objective.model
         self.objective, self.model, self.validation, self.config = (
             objective, model, validation, config)
         self.labels = checked_labels(model, train, validation, config)
         self.device = next(model.parameters()).device
-        self.token_ids = model.encoder.tokenize(train.sentences)
+        self.collate, self.lengths = inputs_of(model, train.sentences, objective.dtype, cache)
         groups = parameter_groups(model, config.encoder_lr, config.head_lr, config.weight_decay,
                                   config.layer_decay)
         groups += [{"params": [parameter], "lr": config.head_lr, "weight_decay": 0.0}
@@ -53,17 +56,16 @@ class Run:
         self.per_epoch = len(self.plan(0))
         self.last = min(config.epochs * self.per_epoch, config.max_steps or sys.maxsize)
         self.rates = LambdaLR(self.optimizer, self.rate)
-        self.inputs = fingerprint(model, train, validation, config, objective.dtype)
+        self.inputs = fingerprint(model, train, validation, config, objective.dtype, backward)
         self.history = History(asdict(config))
         self.step, self.waited, self.stopped = 0, 0, False
         self.losses: dict[str, float] = {}  # of the step under way
         self.best: dict[str, Any] = {"score": -math.inf, "step": None, "weights": {}}
 
     def plan(self, epoch: int) -> list[Batch]:
-        lengths = np.array([len(ids) for ids in self.token_ids])
         config = self.config
         return plan_epoch(self.labels, config.schedule, config.batch_size, config.seed, epoch,
-                          lengths if config.group_by_length else None, config.temperature)
+                          self.lengths if config.group_by_length else None, config.temperature)
 
     def rate(self, step: int) -> float:
         """Share of the full learning rate: up over the warm-up, then down to 0, linearly."""
@@ -82,7 +84,7 @@ class Run:
                 for batch in self.plan(epoch)[done : done + self.last - self.step]:
                     # Dropout depends on seed, step and process alone, so a resumed run repeats it.
                     seeds = np.random.SeedSequence([self.config.seed, self.step, rank])
-                    torch.manual_seed(int(seeds.generate_state(1)[0]))
+                    seed_device(self.device, int(seeds.generate_state(1)[0]))
                     self.losses = {}
                     yield batch
                     bar.update()
@@ -101,10 +103,10 @@ class Run:
             if not counted:
                 some = {task: torch.full_like(values, math.nan if values.is_floating_point()
                                               else -100) for task, values in some.items()}
-            input_ids, mask = self.model.encoder.collate([self.token_ids[row] for row in rows])
+            inputs, mask = self.collate(rows)  # (B, T) ids, or what a cache has; (B, T)
             padded = None if mask.all() else mask.to(self.device)
             some = {task: values.to(self.device) for task, values in some.items()}
-            yield (input_ids.to(self.device), padded, some, counts), i + 1 == self.config.accumulate
+            yield (inputs.to(self.device), padded, some, counts), i + 1 == self.config.accumulate
 
     def note_losses(self, losses: Mapping[str, TaskLoss]) -> None:
         for task, loss in losses.items():
@@ -145,11 +147,12 @@ class Run:
                 reports = evaluate(self.model, self.validation, dtype=dtype)
                 row["validation"] = {task: _metrics(report) for task, report in reports.items()}
             if self.config.select:
-                row["score"] = self.agree(_score(row["validation"], self.config.select))
+                learned = {t: row["validation"][t] for t in self.labels if t in row["validation"]}
+                row["score"] = self.agree(_score(learned, self.config.select))
                 self.select(row["score"])
         self.history.epochs.append(row)
         if self.config.progress and rank == 0:
-            print(_line(row))
+            tqdm.write(epoch_line(row))  # above a bar that may be there
 
     def select(self, score: float) -> None:
         if score > self.best["score"]:
@@ -171,7 +174,8 @@ class Run:
 
     def save_if_due(self) -> None:
         folder = self.config.checkpoint_dir
-        if folder and (self.is_due(self.config.checkpoint_every) or self.stopped):
+        due = self.step == 0 or self.is_due(self.config.checkpoint_every) or self.stopped
+        if folder and due:
             save_checkpoint(folder, self.step, {
                 "inputs": self.inputs, "objective": self.objective.state_dict(),
                 "optimizer": self.optimizer.state_dict(), "rates": self.rates.state_dict(),
@@ -243,15 +247,16 @@ def checked_labels(model: Any, train: Any, validation: Any,
                          f"got {config.select!r}")
     if config.select and validation is None:
         raise ValueError("select needs validation data, got None")
-    if config.select in train.labels:
-        scored = torch.from_numpy(validation.labels.get(config.select, np.array([])))
-        if not has_label(scored).any():
-            raise ValueError(f"select is {config.select!r}, but validation has no label of it")
+    if config.select:
+        tasks = [config.select] if config.select in train.labels else list(train.labels)
+        scored = (torch.from_numpy(validation.labels.get(task, np.array([]))) for task in tasks)
+        if not any(has_label(values).any() for values in scored):
+            raise ValueError(f"select is {config.select!r}, but validation has no label of {tasks}")
     return dict(train.labels)
 
 
 def fingerprint(model: Any, train: Any, validation: Any, config: TrainingConfig,
-                dtype: torch.dtype | None) -> dict[str, Any]:
+                dtype: torch.dtype | None, backward: Any) -> dict[str, Any]:
     """What a continued run must have in common with the one that was stopped, by name."""
     found = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE}
     found |= {"dtype": str(dtype), "pooling": model.encoder.pooling,
@@ -260,6 +265,10 @@ def fingerprint(model: Any, train: Any, validation: Any, config: TrainingConfig,
     shapes = [(name, list(parameter.shape), str(parameter.dtype), parameter.requires_grad)
               for name, parameter in model.named_parameters()]
     found["shape or freezing of the model"] = _digest(shapes)
+    found["dropout of the model"] = str([module.p for module in model.modules()
+                                         if isinstance(module, nn.Dropout)])
+    found["tokenizer"] = _digest(tokenizer_state(model.encoder))
+    found["backward"] = getattr(backward, "__name__", None if backward is None else str(backward))
     for name, data in (("train", train), ("validation", validation)):
         found[f"{name} sentences"] = data and _digest(data.sentences)
         for task, values in (data.labels if data else {}).items():
@@ -285,13 +294,3 @@ def _score(validation: Mapping[str, Mapping[str, float]], select: str) -> float:
     if select in scores:
         return scores[select]
     return min(found, default=-1.0) if select == "worst" else sum(found) / max(1, len(found))
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    """An epoch in a line: losses, and how validation went."""
-    parts = [f"epoch {row['epoch']}, step {row['step']}:  loss"]
-    parts += [f"{task} {loss:.3f}" for task, loss in row["loss"].items()]
-    for task, metrics in row["validation"].items():
-        name, label = ("macro_f1", "F1") if "macro_f1" in metrics else ("pearson", "r")
-        parts.append(f" {task} {label} {metrics[name]:.3f}")
-    return " ".join(parts)

@@ -1,7 +1,7 @@
 """fit(): trains one encoder and several heads, in one process or under torchrun in several.
 
-Goes with batching.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py, losses.py
-and run.py.
+Goes with batching.py, cache.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py,
+losses.py and run.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .cache import FrozenCache
 from .config import TrainingConfig, resolve_dtype
 from .history import History
 from .losses import TaskLoss, make_weighting, task_losses
@@ -25,51 +26,58 @@ from .run import Run
 class Objective(nn.Module):
     """From a batch to the number that is minimised, and to each task's loss."""
 
-    def __init__(self, model: nn.Module, weighting: nn.Module, dtype: torch.dtype | None) -> None:
+    def __init__(self, model: nn.Module, weighting: nn.Module, dtype: torch.dtype | None,
+                 top: nn.Module | None = None) -> None:
         super().__init__()
         self.model, self.weighting, self.dtype = model, weighting, dtype
+        self.computed = (top or model,)  # in a tuple, as the parameters of `top` are the model's
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor | None, labels: dict[str, Tensor],
+    def forward(self, inputs: Tensor, attention_mask: Tensor | None, labels: dict[str, Tensor],
                 counts: dict[str, int]) -> tuple[Tensor, dict[str, TaskLoss]]:
-        device = input_ids.device.type
+        device = inputs.device.type
         with torch.autocast(device, self.dtype) if self.dtype else nullcontext():
-            logits = self.model(input_ids, attention_mask)  # (B, T) -> {task: (B, C)}
+            logits = self.computed[0](inputs, attention_mask)  # (B, T) -> {task: (B, C)}
         losses = task_losses(self.model.heads, logits, labels, counts)
         return self.weighting(losses), losses
 
 
 def fit(model: Any, train: Any, validation: Any = None, config: TrainingConfig | None = None,
-        backward: Callable[[dict[str, Tensor]], None] | None = None) -> History:
+        backward: Callable[[dict[str, Tensor]], None] | None = None,
+        cache: FrozenCache | None = None) -> History:
     """Train what is not frozen of a MultiTaskModel, and leave it in eval mode.
 
     Args:
         train, validation: LabelledSentences; validation is scored after each epoch.
         backward: fills the gradients from {task: mean loss}, in place of the weighted sum's
             `.backward()`; for methods that combine gradients, in one process.
+        cache: of the training sentences, for a model whose lower part is frozen; same losses.
 
     Raises:
-        ValueError: if labels do not fit the heads, nothing is trainable, or the checkpoints belong
-            to another config, model or data.
+        ValueError: if labels do not fit the heads, nothing is trainable, or checkpoints or cache
+            belong to another config, model or data.
         TrainingDiverged: if a loss is not finite.
         OSError: if a checkpoint cannot be written; earlier ones stay.
 
     Explained in Task_4.ipynb, "The loop".
     """
     config = config or TrainingConfig()
-    if backward and (config.processes > 1 or config.accumulate > 1):
-        raise ValueError("backward works with processes=1 and accumulate=1")
+    if backward and (config.processes, config.accumulate, config.weighting) != (1, 1, "sum"):
+        raise ValueError('backward needs processes=1, accumulate=1 and weighting="sum"')
     device = next(model.parameters()).device
     weighting = make_weighting(config.weighting, model.heads).to(device)
-    objective: Any = Objective(model, weighting, resolve_dtype(device, config.dtype))
-    run = Run(objective, train, validation, config)
+    top = cache.top(model) if cache else model
+    objective: Any = Objective(model, weighting, resolve_dtype(device, config.dtype), top)
+    run = Run(objective, train, validation, config, backward, cache)
     rank, world = join_processes(config, device)
     with run.surroundings():
         run.resume()
+        if rank == 0 and run.step == 0:
+            run.save_if_due()  # what it starts from: a kill before the next save loses no weights
         run.optimizer.zero_grad()  # of what an interrupted run left
         if world > 1:
             objective = DistributedDataParallel(objective, find_unused_parameters=True)
         for batch in run.batches(rank):
-            model.train()
+            top.train()
             for inputs, last_part in run.parts(batch, rank, world):
                 with nullcontext() if last_part or world == 1 else objective.no_sync():
                     loss, losses = objective(*inputs)

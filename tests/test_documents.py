@@ -170,6 +170,16 @@ def short_median_cell(notebook: NotebookNode) -> list[str]:
     return [f"the median code cell has {median} lines, allowed are 10"] if median > 10 else []
 
 
+def listed_source_is_current(notebook: NotebookNode) -> list[str]:
+    files = (ROOT / "mtl_helpers").glob("*.py")
+    now = {line.strip() for file in files for line in file.read_text("utf-8").splitlines()}
+    listed = [(number, line) for number, cell in enumerate(code_cells(notebook), start=1)
+              if "source" in tags(cell) for output in cell.outputs
+              for line in shown(output).splitlines()]
+    return [f"code cell {number} lists {line!r}" for number, line in listed
+            if line.strip() and line.strip() not in now]
+
+
 GATES = [
     no_widgets,
     no_errors,
@@ -189,6 +199,7 @@ GATES = [
     short_outputs,
     short_cells,
     short_median_cell,
+    listed_source_is_current,
 ]
 
 
@@ -403,6 +414,12 @@ def folder_path(*names: str) -> str:
     return "/" + "/".join(names)
 
 
+def with_old_source() -> NotebookNode:
+    notebook = good_notebook("x", stream("def pool(an_argument_of_once: int) -> None:\n"))
+    notebook.cells[-1].metadata["tags"] = ["source"]
+    return notebook
+
+
 WIDGET = "application/vnd.jupyter.widget-view+json"
 FAILING = [
     (no_widgets, good_notebook(widgets={WIDGET: {}})),
@@ -438,6 +455,7 @@ FAILING = [
     (short_outputs, good_notebook("x", stream("x\n" * 13), stream("x\n" * 13))),
     (short_cells, with_long_cells(31)),
     (short_median_cell, with_long_cells(11)),
+    (listed_source_is_current, with_old_source()),
 ]
 
 
@@ -459,9 +477,9 @@ def test_every_gate_has_a_failing_example() -> None:
 
 
 def test_a_long_listing_of_source_is_allowed() -> None:
-    notebook = good_notebook("x", stream("x\n" * 60))
+    notebook = good_notebook("x", stream("return losses\n" * 60))
     notebook.cells[-1].metadata["tags"] = ["source"]
-    assert short_outputs(notebook) == []
+    assert short_outputs(notebook) == listed_source_is_current(notebook) == []
 
 
 @pytest.mark.parametrize(

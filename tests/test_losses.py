@@ -196,7 +196,8 @@ def test_parts_of_a_split_batch_add_up_to_the_whole_batch(seed, size, missing, d
     counts = {task: int(has_label(values).sum()) for task, values in labels.items()}
     uncertainty = UncertaintyWeighting(model.heads).double()
     with torch.no_grad():
-        uncertainty.log_variances.copy_(torch.tensor([0.3, -0.7, 1.1]))
+        for variance, value in zip(uncertainty.log_variances, (0.3, -0.7, 1.1), strict=True):
+            variance.fill_(value)
     for weighting in (StaticWeighting(log_k_weights(model.heads)), uncertainty):
         own = list(weighting.parameters())
         whole = weighting(task_losses(model.heads, model(inputs), labels))
@@ -256,7 +257,7 @@ def test_with_log_k_a_uniform_guess_costs_one_in_every_classification():
 def uncertainty_of(task, s):
     weighting = UncertaintyWeighting(make_heads()).double()
     with torch.no_grad():
-        weighting.log_variances[list(make_heads()).index(task)] = s
+        weighting.log_variances[list(make_heads()).index(task)].fill_(s)
     return weighting
 
 
@@ -303,15 +304,15 @@ def test_uncertainty_of_a_task_that_is_absent_does_not_move():
     weighting = UncertaintyWeighting(make_heads())
     empty = TaskLoss(torch.tensor(0.0), torch.tensor(0), torch.tensor(0))
     weighting({"genre": mean_loss(0.2), "sentiment": empty}).backward()
-    genre, sentiment, valence = weighting.log_variances.grad.tolist()
-    assert genre == pytest.approx(0.5 - 0.2) and sentiment == valence == 0
+    genre, sentiment, valence = (variance.grad for variance in weighting.log_variances)
+    assert genre == pytest.approx(0.5 - 0.2) and sentiment == 0 and valence is None
 
 
 def test_uncertainty_is_saved_with_its_state_dict():
     weighting = uncertainty_of("genre", 0.25).float()
     again = UncertaintyWeighting(make_heads())
     again.load_state_dict(weighting.state_dict())
-    assert again.log_variances.tolist() == [0.25, 0, 0]
+    assert [variance.item() for variance in again.log_variances] == [0.25, 0, 0]
 
 
 @pytest.mark.parametrize("weights", [{"genre": -1.0}, {"genre": NAN}, {"genre": math.inf}])

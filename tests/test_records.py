@@ -66,3 +66,13 @@ def test_a_record_is_written_whole_or_not_at_all(tmp_path) -> None:
 def test_an_unknown_model_is_named() -> None:
     with pytest.raises(SystemExit, match="unknown models .*'no-such-model'"):
         compare_encoders.main(["no-such-model"])
+
+
+def test_training_is_as_fast_as_it_must_be_and_scores_alike() -> None:
+    found = records.read_records("benchmarks")
+    for rows in found["train"]["rows"].values():
+        ratios = rows["ours, equal setting"]["ratios"]
+        assert np.median(ratios["Trainer"]) >= 1.8
+        assert np.median(ratios["Trainer, length-grouped"]) >= 1.05
+    for scores in found["train_scores"]["summary"]["ours, equal setting"].values():
+        assert abs(scores["difference"]) <= 2 * scores["error_of_difference"]

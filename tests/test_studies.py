@@ -61,7 +61,6 @@ def test_the_rate_of_an_arm_is_the_one_that_validation_likes_best() -> None:
         scores = record["validation"].values()
         means[rate] = np.mean([row["macro_f1"] for row in scores])
     assert studies.tuned_rate(setting) == max(means, key=means.get)
-    assert studies.tuned_rate(ARM["headline", "joint"], "arms/joint") == studies.tuned_rate(setting)
 
 
 def test_the_joint_arm_is_also_run_at_the_rate_of_the_single_tasks() -> None:
@@ -84,7 +83,6 @@ def test_a_score_is_the_mean_over_seeds_inside_its_interval() -> None:
     found = analysis.score("arms", "joint", "sentiment")
     values = [record["test"]["sentiment"]["macro_f1"] for record in records]
     assert abs(found.value - np.mean(values)) < 1e-4 and found.seeds == len(values)
-    # The margin of five seeds is wider than the bootstrap of one run's sentences is by half.
     assert 0.01 < found.margin < 0.05
 
 
@@ -98,7 +96,7 @@ def test_an_arm_gains_nothing_over_itself() -> None:
 
 def test_tables_have_a_cell_for_each_column() -> None:
     for table in (tables.arms(), tables.gains(), tables.headline(), tables.weighting(),
-                  tables.scarce(), tables.valence()):
+                  tables.scarce(), tables.valence(), tables.training_speed().split("\n\n")[0]):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
 

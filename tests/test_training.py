@@ -27,7 +27,7 @@ from training_process import (
 from mtl_helpers import run as run_module
 from mtl_helpers.batching import SCHEDULES, plan_epoch
 from mtl_helpers.checkpoint import load_checkpoint
-from mtl_helpers.config import TrainingConfig
+from mtl_helpers.config import TrainingConfig, resolve_dtype
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.evaluation import evaluate
 from mtl_helpers.freezing import freeze, parameter_groups, trainable_table, unfreeze
@@ -68,8 +68,8 @@ def plain_loop(model, data, config, task_weights):
     batches = [batch for plan in plans for batch in plan]
     groups = parameter_groups(model, config.encoder_lr, config.head_lr, config.weight_decay,
                               config.layer_decay)
-    s = torch.zeros(len(model.heads), requires_grad=True)  # log variances
-    groups.append({"params": [s], "lr": config.head_lr, "weight_decay": 0.0})
+    s = [torch.zeros((), requires_grad=True) for _ in model.heads]  # log variances
+    groups.append({"params": s, "lr": config.head_lr, "weight_decay": 0.0})
     moments = {parameter: [0, 0.0, 0.0] for group in groups for parameter in group["params"]}
     warmup = math.ceil(config.warmup * len(batches))
     losses = []
@@ -410,6 +410,16 @@ def test_selected_weights_score_as_reported():
     assert evaluate(model, validation)["genre"].macro_f1 == max(scores)
 
 
+@pytest.mark.parametrize("select", ["worst", "mean"])
+def test_only_tasks_that_are_trained_select_weights(select):
+    model = make_model()
+    history = fit(model, change(sentiment=None, valence=None), make_data(20, seed=1),
+                  make_config(select=select))
+    for row in history.epochs:
+        assert set(row["validation"]) == {"genre", "sentiment", "valence"}
+        assert row["score"] == row["validation"]["genre"]["macro_f1"]
+
+
 def test_validation_does_not_change_what_is_learned():
     model, other = make_model(), make_model()
     fit(model, make_data(), config=make_config())
@@ -418,6 +428,14 @@ def test_validation_does_not_change_what_is_learned():
 
 
 # Numbers, seeds, surroundings
+
+@pytest.mark.parametrize(("fast", "computed"), [(True, torch.bfloat16), (False, None)])
+def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, fast, computed):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
+    assert resolve_dtype(torch.device("cpu"), "auto") == computed
+    assert resolve_dtype(torch.device("cpu"), "float32") is None
+    assert resolve_dtype(torch.device("cpu"), "bfloat16") == torch.bfloat16
+
 
 def test_bfloat16_comes_close():
     losses = []
@@ -591,8 +609,10 @@ ONE_CLASS = np.where(np.arange(37) % 2, 1, -100)
     (make_data(), None, {"select": "mean"}, "select needs validation data, got None"),
     (make_data(), make_data(), {"select": "colour"}, "select must be None, mean, worst or one of"),
     (make_data(), make_data(), {"select": "unused"}, "select must be None, mean, worst or one of"),
-    (make_data(), change(valence=None), {"select": "valence"}, "validation has no label of it"),
-    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "no label of it"),
+    (make_data(), change(valence=None), {"select": "valence"}, "validation has no label of"),
+    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "no label of"),
+    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"},
+     r"select is 'mean', but validation has no label of \['genre'\]"),
     (make_data(), None, {"weighting": {"genre": 1.0}}, "weighting must have a weight for each of"),
     (make_data(), None, {"weighting": {**MIXED, "genre": -1}}, "must be finite and not negative"),
     (make_data(), None, {"processes": 2}, "processes is 2, but 1 were started; use torchrun")])
@@ -628,9 +648,9 @@ def test_torchrun_with_a_config_for_one_process_is_refused(monkeypatch):
         fit(make_model(), make_data(), config=make_config())
 
 
-@pytest.mark.parametrize("settings", [{"processes": 2}, {"accumulate": 2}])
+@pytest.mark.parametrize("settings", [{"processes": 2}, {"accumulate": 2}, {"weighting": "log_k"}])
 def test_a_backward_of_ones_own_needs_the_whole_batch(settings):
-    with pytest.raises(ValueError, match="backward works with processes=1 and accumulate=1"):
+    with pytest.raises(ValueError, match="backward needs processes=1, accumulate=1 and"):
         fit(make_model(), make_data(), config=make_config(**settings), backward=print)
 
 
