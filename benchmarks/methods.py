@@ -1,6 +1,6 @@
 """Time of a training step for each way to weigh or combine the tasks, interleaved.
 
-    python -m benchmarks.methods [--rounds 7] [--steps 16]
+    python -m benchmarks.methods [--rounds 5] [--steps 16]
 
 Writes results/benchmarks/methods.json: medians over the rounds, and the ratio to the plain sum.
 Run it on an idle machine.
@@ -39,7 +39,7 @@ def seconds(method: str, steps: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=16)
     given = parser.parse_args()
     taken: dict[str, list[float]] = {method: [] for method in METHODS}

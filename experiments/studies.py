@@ -59,11 +59,11 @@ ARMS = [
     *(arm("weighting", name, 3, "arms/joint", aggregator=name) for name in ("PCGrad", "UPGrad")),
     # One rate for all: over five seeds, validation likes joint at its two upper rates equally.
     arm("headline", "joint", 3, "arms/sentiment", sentences=None, passes=HEADLINE),
-    arm("headline", "alternating", 3, "arms/alternating", sentences=None, passes=HEADLINE,
-        schedule="alternating"),
     arm("headline", "genre", 3, "arms/genre", sentences=None, passes=HEADLINE, tasks=("genre",)),
     arm("headline", "sentiment", 3, "arms/sentiment", sentences=None, passes=HEADLINE,
         tasks=("sentiment",)),
+    arm("headline", "alternating", 3, "arms/alternating", sentences=None, passes=HEADLINE,
+        schedule="alternating"),
 ]
 
 

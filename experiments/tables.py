@@ -241,23 +241,27 @@ PAPER_R = {"an individual human": {"tweet": 0.888, "movie review": 0.899, "produ
                      "news editorial": 0.492}}
 
 
+def valence_r(name: str) -> np.ndarray:
+    """Pearson's r of the predicted valence on the test sentences of each genre, (S, 4)."""
+    test = splits()[2]
+    rows = [test.labels["genre"] == i for i in range(len(GENRES))]
+    predicted = [np.array(run["test"]["valence"]["predicted"]) for run in runs("valence", name)]
+    return np.array([[score_regression(test.labels["valence"][row], values[row]).pearson
+                      for row in rows] for values in predicted])
+
+
 def valence() -> str:
     """Pearson's r of the predicted valence by genre, beside the corpus's paper."""
-    test = splits()[2]
     lines = [f"| | {' | '.join(GENRES)} |", f"|---|{'---:|' * len(GENRES)}"]
     for name, row in PAPER_R.items():
         lines.append(f"| {name} (paper, Table 4) | "
                      f"{' | '.join(f'{row[genre]:.3f}' for genre in GENRES)} |")
     for name, title in (("valence", "valence alone"), ("three-tasks", "with genre and sentiment")):
-        found = runs("valence", name)
-        if found:
-            values = np.array([[score_regression(
-                test.labels["valence"][rows], np.array(record["test"]["valence"]["predicted"])[rows]
-            ).pearson for rows in (test.labels["genre"] == i for i in range(len(GENRES)))]
-                for record in found])  # (S, 4)
+        values = valence_r(name)
+        if len(values):
             cells = " | ".join(f"{column.mean():.3f} ± {seed_margin(column):.3f}"
                                for column in values.T)
-            lines.append(f"| {title}, {len(found)} seeds | {cells} |")
+            lines.append(f"| {title}, {len(values)} seeds | {cells} |")
     return "\n".join(lines)
 
 
