@@ -684,3 +684,5 @@ def test_two_processes_train_the_weights_of_one(tmp_path):
             assert row["gradient_norm"] == pytest.approx(other["gradient_norm"], abs=1e-9)
         assert min(row["sentences"] for row in history.steps) == 1
         assert min(len(row["labels"]) for row in history.steps) == 1
+    whole = load_file(tmp_path / "alternating-0.safetensors")
+    assert all(same(whole, load_file(tmp_path / f"continued-{rank}")) for rank in (0, 1))

@@ -171,17 +171,36 @@ def kill_often(folder, kills, inside, schedules):
 # Two processes
 
 
-def train_together(schedule, processes):
+def train_together(schedule, processes, seed=0, **settings):
     """Train in float64 without dropout: final weights, and what the history says of the steps.
 
     One head is frozen, one has no labels, and the last batch has one sentence.
     """
-    model = make_model(dropout=0.0, dtype=torch.float64)
+    model = make_model(seed=seed, dropout=0.0, dtype=torch.float64)
     freeze(model, "head:sentiment")
     history = fit(model, make_data(13), make_data(20, seed=1), make_config(
         schedule=schedule, processes=processes, batch_size=4, weight_decay=0.1, select="worst",
-        patience=1, accumulate=2 if schedule == "joint" else 1))
+        patience=1, accumulate=2 if schedule == "joint" else 1, **settings))
     return weights(model), history
+
+
+def continue_together(schedule, folder):
+    """Stop two processes after their fifth step; they go on with a model of other weights."""
+    note_step, settings = Run.note_step, {"checkpoint_dir": str(folder), "checkpoint_every": 2}
+
+    def stop(run, *arguments):
+        note_step(run, *arguments)
+        if run.step == 5:
+            raise KeyboardInterrupt
+
+    Run.note_step = stop
+    try:
+        train_together(schedule, 2, **settings)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        Run.note_step = note_step
+    return train_together(schedule, 2, seed=1, **settings)[0]
 
 
 def refusal(processes):
@@ -204,6 +223,7 @@ def main(task, folder, *arguments):
         final, history = train_together(schedule, 2)
         save_file(final, folder / f"{schedule}-{rank}.safetensors")
         history.save(folder / f"{schedule}-{rank}.json")
+    save_file(continue_together("alternating", folder / "run"), folder / f"continued-{rank}")
 
 
 if __name__ == "__main__":
