@@ -35,7 +35,7 @@ from .evaluation import (
     score_regression,
     score_slices,
 )
-from .freezing import freeze, gradual_stages, parameter_groups, trainable_table, unfreeze
+from .freezing import freeze, parameter_groups, trainable_table, unfreeze
 from .heads import ClassificationHead, RegressionHead
 from .history import History
 from .losses import StaticWeighting, UncertaintyWeighting, log_k_weights, task_losses
@@ -76,7 +76,6 @@ __all__ = [
     "fit",
     "fit_temperature",
     "freeze",
-    "gradual_stages",
     "human_row",
     "leave_one_rater_out",
     "linear_probe",

@@ -86,16 +86,6 @@ def frozen_depth(model: Any) -> int | str | None:
     return min(trainable, default=0) if all(map(frozen, shared)) else 0
 
 
-def gradual_stages(model: Any) -> list[tuple[str, ...]]:
-    """What is frozen in each stage of gradual unfreezing (Howard and Ruder 2018), for `freeze`.
-
-    First all but the heads, then one layer less in each stage, from the top; in the last nothing.
-
-    Explained in Task_3.md, "One layer after the other".
-    """
-    return [("encoder",), *((f"layers:{k}",) for k in range(len(_layers(model)) - 1, -1, -1)), ()]
-
-
 def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay: float = 0.01,
                      layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Group what is trainable for AdamW: a rate for each layer and the heads, decay or none.
