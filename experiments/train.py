@@ -14,7 +14,6 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,15 @@ import torch
 
 from experiments import gradients
 from experiments.compare_encoders import LABELS
+from experiments.policies import (
+    layer_features,
+    linear_cka,
+    policy_stages,
+    pretrained_features,
+)
 from experiments.records import RESULTS, write_record
 from mtl_helpers import (
+    GENRES,
     ClassificationHead,
     History,
     LabelledSentences,
@@ -37,7 +43,9 @@ from mtl_helpers import (
     brier_score,
     expected_calibration_error,
     fit,
+    fit_stages,
     fit_temperature,
+    freeze,
     load_corpus,
     resolve_dtype,
     score_classification,
@@ -48,6 +56,7 @@ from mtl_helpers.batching import SCHEDULES
 from mtl_helpers.losses import WEIGHTINGS
 
 BATCH_SIZE, SENTENCES, PASSES = 32, 4000, 12_000
+FEATURE_SENTENCES = 500  # of the test split
 VALIDATE_EVERY = 75  # steps
 RATES = (3e-5, 1e-4, 3e-4)
 
@@ -65,7 +74,11 @@ class Setting:
     sentiment_labels: int | None = None  # of those sentences, how many keep their sentiment
     passes: int = PASSES  # sentences through the encoder
     select: str | None = None  # keep the weights of the step that validation likes best
-    encoder_lr: float = 1e-4
+    encoder_lr: float = 1e-4  # with a frozen encoder the heads learn 100 times as fast as this
+    policy: str = "full"  # of `policies.POLICIES`
+    hidden_dim: int | None = None  # of the heads
+    held_out: str | None = None  # a genre without training sentences
+    features: bool = False  # whether the record has how far each layer's features moved
     probabilities: bool = False  # whether the record keeps those of the sentences
     seed: int = 0
 
@@ -88,9 +101,12 @@ def with_tasks(data: LabelledSentences, tasks: tuple[str, ...]) -> LabelledSente
 def training_data(setting: Setting) -> LabelledSentences:
     """The fixed training sentences of a run, with the labels that it may see."""
     train = splits()[0]
-    if setting.sentences is not None:
-        rows = np.random.default_rng(0).choice(len(train), setting.sentences, replace=False)
-        train = train.select(rows)
+    if setting.held_out:
+        train = train.select(train.labels["genre"] != GENRES.index(setting.held_out))
+    if setting.sentences is not None:  # fewer than SENTENCES are the first of those
+        drawn = max(setting.sentences, SENTENCES)
+        rows = np.random.default_rng(0).choice(len(train), drawn, replace=False)
+        train = train.select(rows[: setting.sentences])
     train = with_tasks(train, setting.tasks)
     if setting.sentiment_labels is not None:
         train.labels["sentiment"][setting.sentiment_labels :] = -100
@@ -104,17 +120,29 @@ def build(setting: Setting) -> MultiTaskModel:
     encoder = SentenceEncoder.from_pretrained("all-MiniLM-L6-v2")
     with torch.random.fork_rng():
         torch.manual_seed(setting.seed)
-        heads = {task: ClassificationHead(encoder.embedding_dim, LABELS[task]) if task in LABELS
-                 else RegressionHead(encoder.embedding_dim) for task in setting.tasks}
+        dims = encoder.embedding_dim, setting.hidden_dim
+        heads = {task: ClassificationHead(dims[0], LABELS[task], dims[1]) if task in LABELS
+                 else RegressionHead(*dims) for task in setting.tasks}
     return MultiTaskModel(encoder, heads)
 
 
 def training_config(setting: Setting, **settings: Any) -> TrainingConfig:
     """The configuration of `fit` for a run."""
-    return TrainingConfig(
-        epochs=1000, max_steps=math.ceil(setting.passes / BATCH_SIZE), batch_size=BATCH_SIZE,
-        encoder_lr=setting.encoder_lr, schedule=setting.schedule, weighting=setting.weighting,
-        seed=setting.seed, select=setting.select, validate_every=VALIDATE_EVERY, **settings)
+    return TrainingConfig(**{
+        "epochs": 1000, "max_steps": math.ceil(setting.passes / BATCH_SIZE),
+        "batch_size": BATCH_SIZE, "encoder_lr": setting.encoder_lr, "schedule": setting.schedule,
+        "weighting": setting.weighting, "seed": setting.seed, "select": setting.select,
+        "validate_every": VALIDATE_EVERY} | settings)
+
+
+def stages(setting: Setting, **settings: Any) -> list[tuple[tuple[str, ...], TrainingConfig]]:
+    """The frozen parts and the configuration of each stage of a run."""
+    if setting.policy == "encoder":
+        settings["head_lr"] = 100 * setting.encoder_lr
+    plan = policy_stages(setting.policy, setting.passes, BATCH_SIZE)
+    return [(parts, training_config(setting, **{"seed": setting.seed + 100 * i}, **changes,
+                                    **settings))  # with one seed stages would meet the same batches
+            for i, (parts, changes) in enumerate(plan)]
 
 
 def scores(model: MultiTaskModel, dtype: torch.dtype,
@@ -170,41 +198,61 @@ def calibration(validation_ids: np.ndarray, validation_probabilities: np.ndarray
     return {name: round(float(value), 5) for name, value in values.items()}
 
 
-def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, History, TrainingConfig]:
-    """Build and train the model of a run."""
+def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, list[History]]:
+    """Build and train the model of a run; a history for each stage."""
     model, data = build(setting), training_data(setting)
-    config = training_config(setting, **settings)
     if torch.cuda.is_available():
         model.to(torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))))
     validation = None
     if setting.select:  # a part of the validation split: it is looked at several times
         validation = with_tasks(splits()[1], setting.tasks)
         validation = validation.select(np.arange(0, len(validation), 4))
-    backward: Callable[[Any], None] | None = None
     if setting.aggregator:
         backward = gradients.backward(model, setting.aggregator)
-    return model, fit(model, data, validation, config, backward), config
+        config = training_config(setting, **settings)
+        return model, [fit(model, data, validation, config, backward)]
+    if setting.policy == "everything":
+        freeze(model, "all")
+    return model, fit_stages(model, data, validation, stages(setting, **settings))
 
 
 def run(setting: Setting, **settings: Any) -> dict[str, Any]:
     """Train, score and return the record of a run."""
     start = time.perf_counter()
-    model, history, config = train(setting, progress=False, **settings)
-    dtype = resolve_dtype(next(model.parameters()).device, config.dtype) or torch.float32
-    seen: dict[str, int] = {}
-    for step in history.steps:
-        for task, count in step["labels"].items():
-            seen[task] = seen.get(task, 0) + count
-    losses = [{task: round(loss, 4) for task, loss in row["loss"].items()}
-              for row in history.epochs]
-    return {
+    model, histories = train(setting, progress=False, **settings)
+    config = histories[-1].config if histories else asdict(training_config(setting))
+    device = next(model.parameters()).device
+    dtype = resolve_dtype(device, config["dtype"]) or torch.float32
+    found = {
         "config": asdict(setting) | {"dtype": str(dtype).removeprefix("torch."),
-                                     "head_lr": config.head_lr},
+                                     "head_lr": config["head_lr"]},
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "passes": sum(step["sentences"] for step in history.steps), "labels": seen,
-        "best_step": history.best_step, "losses": losses,
-        **scores(model, dtype, setting.probabilities),
-        "seconds": round(time.perf_counter() - start, 1)}
+        **course(setting, histories), **scores(model, dtype, setting.probabilities)}
+    if setting.features:
+        sentences = splits()[2].sentences[:FEATURE_SENTENCES]
+        pairs = zip(pretrained_features("all-MiniLM-L6-v2", tuple(sentences)),
+                    layer_features(model.encoder, sentences), strict=True)
+        found["cka"] = [round(linear_cka(*pair), 5) for pair in pairs]
+    return found | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def course(setting: Setting, histories: list[History]) -> dict[str, Any]:
+    """What a run's stages came by; `passes` are those of an encoder that is trained."""
+    rows = []
+    for (parts, _), history in zip(stages(setting), histories, strict=True):
+        seen: dict[str, int] = {}
+        for step in history.steps:
+            for task, count in step["labels"].items():
+                seen[task] = seen.get(task, 0) + count
+        rows.append({
+            "frozen": list(parts), "steps": len(history.steps), "best_step": history.best_step,
+            "sentences": sum(step["sentences"] for step in history.steps), "labels": seen,
+            "losses": [{task: round(loss, 4) for task, loss in row["loss"].items()}
+                       for row in history.epochs]})
+    return {
+        "passes": sum(row["sentences"] for row in rows if "encoder" not in row["frozen"]),
+        "labels": {task: sum(row["labels"].get(task, 0) for row in rows) for task in setting.tasks},
+        "stages": rows}
 
 
 def record(setting: Setting, **settings: Any) -> None:
@@ -212,7 +260,8 @@ def record(setting: Setting, **settings: Any) -> None:
     if setting.path.exists():
         there = json.loads(setting.path.read_text(encoding="utf-8"))["config"]
         wanted = json.loads(json.dumps(asdict(setting)))
-        if wanted != {name: there.get(name) for name in wanted}:
+        defaults = asdict(Setting(setting.study, setting.arm))  # of what has come since
+        if wanted != {name: there.get(name, defaults[name]) for name in wanted}:
             raise ValueError(f"{setting.path} is of other settings: {there}; name this run anew")
     else:
         found = run(setting, **settings)

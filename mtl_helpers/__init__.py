@@ -35,14 +35,14 @@ from .evaluation import (
     score_regression,
     score_slices,
 )
-from .freezing import freeze, parameter_groups, trainable_table, unfreeze
+from .freezing import freeze, frozen_depth, parameter_groups, trainable_table, unfreeze
 from .heads import ClassificationHead, RegressionHead
 from .history import History
 from .losses import StaticWeighting, UncertaintyWeighting, log_k_weights, task_losses
 from .model import MultiTaskModel, Prediction
 from .run import TrainingDiverged
 from .synthetic import TOPICS, best_accuracy, make_sentences, oracle
-from .training import fit
+from .training import fit, fit_stages
 
 __version__ = "0.1.0"
 __all__ = [
@@ -74,8 +74,10 @@ __all__ = [
     "evaluate",
     "expected_calibration_error",
     "fit",
+    "fit_stages",
     "fit_temperature",
     "freeze",
+    "frozen_depth",
     "human_row",
     "leave_one_rater_out",
     "linear_probe",

@@ -1,4 +1,4 @@
-"""fit(): trains one encoder and several heads, in one process or under torchrun in several.
+"""fit() trains one encoder and several heads, in one process or several; fit_stages() repeats it.
 
 Goes with batching.py, cache.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py,
 losses.py and run.py.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .cache import FrozenCache
 from .config import TrainingConfig, resolve_dtype
+from .freezing import freeze, frozen_depth, unfreeze
 from .history import History
 from .losses import TaskLoss, make_weighting, task_losses
 from .run import Run
@@ -27,15 +28,17 @@ class Objective(nn.Module):
     """From a batch to the number that is minimised, and to each task's loss."""
 
     def __init__(self, model: nn.Module, weighting: nn.Module, dtype: torch.dtype | None,
-                 top: nn.Module | None = None) -> None:
+                 cache: FrozenCache | None = None) -> None:
         super().__init__()
         self.model, self.weighting, self.dtype = model, weighting, dtype
-        self.computed = (top or model,)  # in a tuple, as the parameters of `top` are the model's
+        self.computed = (cache.top(model) if cache else model,)  # in a tuple: no second copy
+        # Autocast takes longer than heads do, so that those alone compute in their own type.
+        self.autocast = None if cache and cache.depth == "encoder" else dtype
 
     def forward(self, inputs: Tensor, attention_mask: Tensor | None, labels: dict[str, Tensor],
                 counts: dict[str, int]) -> tuple[Tensor, dict[str, TaskLoss]]:
         device = inputs.device.type
-        with torch.autocast(device, self.dtype) if self.dtype else nullcontext():
+        with torch.autocast(device, self.autocast) if self.autocast else nullcontext():
             logits = self.computed[0](inputs, attention_mask)  # (B, T) -> {task: (B, C)}
         losses = task_losses(self.model.heads, logits, labels, counts)
         return self.weighting(losses), losses
@@ -65,8 +68,8 @@ def fit(model: Any, train: Any, validation: Any = None, config: TrainingConfig |
         raise ValueError('backward needs processes=1, accumulate=1 and weighting="sum"')
     device = next(model.parameters()).device
     weighting = make_weighting(config.weighting, model.heads).to(device)
-    top = cache.top(model) if cache else model
-    objective: Any = Objective(model, weighting, resolve_dtype(device, config.dtype), top)
+    objective: Any = Objective(model, weighting, resolve_dtype(device, config.dtype), cache)
+    top = objective.computed[0]
     run = Run(objective, train, validation, config, backward, cache)
     rank, world = join_processes(config, device)
     with run.surroundings():
@@ -97,6 +100,33 @@ def fit(model: Any, train: Any, validation: Any = None, config: TrainingConfig |
             if rank == 0:
                 run.save_if_due()
     return run.finish()
+
+
+def fit_stages(model: Any, train: Any, validation: Any,
+               stages: Sequence[tuple[Sequence[str], TrainingConfig]]) -> list[History]:
+    """Train in stages, each with its frozen parts and its config, by a new optimizer.
+
+    A probe and then fine-tuning (LP-FT, Kumar et al. 2022) are the stages
+    [(["encoder"], probe), ([], tuning)]; gradual unfreezing (Howard and Ruder 2018) goes on from
+    "encoder" to "layers:5", "layers:4" and so on. A stage that meets its sentences more than once
+    computes what is frozen only once. A stage of less than an epoch needs a seed of its own, or it
+    meets the sentences of the one before. Arguments and errors are those of `fit` and `freeze`.
+
+    Explained in Task_3.md, "One stage after the other".
+    """
+    histories = []
+    for frozen, config in stages:
+        unfreeze(model, "all")
+        freeze(model, *frozen)
+        met = len(train) * config.epochs
+        if config.max_steps:
+            met = min(met, config.max_steps * config.batch_size)
+        cache = None
+        if met > len(train) and frozen_depth(model) is not None:
+            dtype = resolve_dtype(next(model.parameters()).device, config.dtype)
+            cache = FrozenCache(model, train.sentences, dtype)
+        histories.append(fit(model, train, validation, config, cache=cache))
+    return histories
 
 
 def join_processes(config: TrainingConfig, device: torch.device) -> tuple[int, int]:

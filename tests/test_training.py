@@ -30,7 +30,7 @@ from mtl_helpers.checkpoint import load_checkpoint
 from mtl_helpers.config import TrainingConfig, resolve_dtype
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.evaluation import evaluate
-from mtl_helpers.freezing import freeze, parameter_groups, trainable_table, unfreeze
+from mtl_helpers.freezing import freeze, parameter_groups
 from mtl_helpers.history import History
 from mtl_helpers.run import Run, TrainingDiverged
 from mtl_helpers.training import fit
@@ -203,77 +203,6 @@ def test_a_head_without_labels_in_the_batch_does_not_move(snapshots):
                 rested |= {task} - set(row["labels"])
             last = now
         assert {"sentiment", "valence", "unused"} <= rested
-
-
-def test_every_trainable_parameter_is_in_one_group_and_only_matrices_decay():
-    for kind in ("bert", "mpnet"):
-        model = make_model(kind)
-        freeze(model, "layers:1", "head:genre")
-        groups = parameter_groups(model, 1e-3, 1e-2, weight_decay=0.1)
-        listed = [id(parameter) for group in groups for parameter in group["params"]]
-        trainable = {id(p): name for name, p in model.named_parameters() if p.requires_grad}
-        assert sorted(listed) == sorted(trainable)
-        for group in groups:
-            for parameter in group["params"]:
-                name = trainable[id(parameter)]
-                plain = name.endswith("bias") or "LayerNorm" in name
-                assert group["weight_decay"] == (0 if plain else 0.1), name
-                assert group["lr"] == (1e-2 if name.startswith("heads.") else 1e-3), name
-
-
-@pytest.mark.parametrize("kind", ["bert", "mpnet"])
-def test_layer_decay_lowers_the_rate_from_layer_to_layer(kind):
-    model = make_model(kind)
-    groups = parameter_groups(model, 1e-3, 1e-2, layer_decay=0.5)
-    rates = {id(p): group["lr"] for group in groups for p in group["params"]}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            expected = (1e-2 if name.startswith("heads.") else 1e-3 if ".layer.1." in name
-                        else 5e-4 if ".layer.0." in name else 2.5e-4)
-            assert rates[id(parameter)] == pytest.approx(expected), name
-
-
-def test_frozen_parts_stay_and_rest_in_eval_mode(snapshots, monkeypatch):
-    model = make_model()
-    before = weights(model)
-    freeze(model, "layers:1", "head:genre")
-    modes = []
-    monkeypatch.setattr(Run, "check_finite", lambda run, norm: modes.append(
-        {name: module.training for name, module in run.model.named_modules()}))
-    fit(model, make_data(), config=make_config(weight_decay=0.5))
-    after = weights(model)
-    for name in before:
-        frozen = ("embeddings." in name or ".layer.0." in name or "pooler" in name
-                  or name.startswith(("heads.genre", "heads.unused")))
-        assert torch.equal(before[name], after[name]) == frozen, name
-    for name, training in modes[-1].items():
-        if name.endswith("dropout") or "heads" in name and name.endswith(".1"):
-            rests = "embeddings" in name or "layer.0" in name or "heads.genre" in name
-            assert training == (not rests), name
-    assert not any(module.training for module in model.modules())
-    (layer,) = [line for line in trainable_table(model).splitlines() if "layer 1" in line]
-    assert layer.endswith(" | 0 |")
-
-
-def test_freeze_and_unfreeze_by_name():
-    model = make_model()
-    freeze(model, "all")
-    assert not any(parameter.requires_grad for parameter in model.parameters())
-    unfreeze(model, "encoder")
-    trainable = {name for name, p in model.named_parameters() if p.requires_grad}
-    assert trainable and all(name.startswith("encoder.") for name in trainable)
-    assert not any("pooler" in name for name in trainable)
-    freeze(model, "embeddings")
-    unfreeze(model, "head:genre")
-    lines = trainable_table(model).splitlines()
-    counts = {line.split(" | ")[0][2:]: line.split(" | ")[2].rstrip(" |") for line in lines[2:]}
-    assert counts["embeddings"] == counts["head:valence"] == "0" != counts["head:genre"]
-    assert counts["all"].replace(",", "") == str(
-        sum(p.numel() for p in model.parameters() if p.requires_grad))
-    for part in ("layers:3", "layers:-1", "layers:", "head:colour", "body", ""):
-        with pytest.raises(ValueError, match="part must be one of all, encoder, .*K from 0 to 2"):
-            freeze(model, "encoder", part)
-    assert model.heads["genre"].network[1].weight.requires_grad, "nothing half done"
 
 
 # What it reports
