@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import json
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from experiments.records import read_record
 from experiments.studies import ARMS, tuned_rate
-from experiments.train import splits
-from mtl_helpers import paired_test
+from experiments.train import LABELS, splits
+from mtl_helpers import GENRES, paired_test, score_classification
 
 
 class Estimate(NamedTuple):
@@ -33,7 +33,7 @@ def runs(study: str, name: str) -> list[dict[str, Any]]:
             paths = [replace(setting, encoder_lr=rate, seed=seed).path
                      for seed in range(seeds if rate else 0)]
             complete = all(path.is_file() for path in paths)
-            return [json.loads(path.read_text(encoding="utf-8")) for path in paths if complete]
+            return [read_record(path) for path in paths if complete]
     raise ValueError(f"no arm {name!r} in study {study!r}")
 
 
@@ -44,30 +44,52 @@ def predictions(records: list[dict[str, Any]], task: str) -> np.ndarray:
 
 
 @functools.cache
-def score(study: str, name: str, task: str, metric: str = "macro_f1") -> Estimate:
-    """Mean score of an arm; the margin joins what seeds and what test sentences may change."""
-    found = runs(study, name)
-    test = splits()[2]
-    true = test.labels[task]
+def score(study: str, name: str, task: str, metric: str = "macro_f1",
+          genres: tuple[str, ...] = tuple(GENRES)) -> Estimate:
+    """Mean score of an arm; the margin joins what seeds and what test sentences may change.
+
+    `genres` are those whose test sentences count.
+    """
+    rows, true, groups = test_labels(task, genres)
+    predicted = predictions(runs(study, name), task)[:, rows]
     # Against a perfect model the difference is the score less one.
-    sentences = paired_test(true, true, predictions(found, task), metric, groups=test.groups)
-    values = np.array([record["test"][task][metric] for record in found])
-    margin = np.hypot((sentences.high - sentences.low) / 2, seed_margin(values))
-    return Estimate(1 + sentences.difference, float(margin), len(found))
+    sentences = paired_test(true, true, predicted, metric, groups=groups)
+    margin = np.hypot((sentences.high - sentences.low) / 2,
+                      seed_margin(scores(true, predicted, task, metric)))
+    return Estimate(1 + sentences.difference, float(margin), len(predicted))
 
 
 @functools.cache
-def gain(task: str, first: tuple[str, str], second: tuple[str, str],
-         metric: str = "macro_f1") -> Estimate:
+def gain(task: str, first: tuple[str, str], second: tuple[str, str], metric: str = "macro_f1",
+         genres: tuple[str, ...] = tuple(GENRES)) -> Estimate:
     """How much higher the second arm scores than the first on the same sentences."""
-    test = splits()[2]
-    records = [runs(*first), runs(*second)]
-    test_of = paired_test(test.labels[task], *(predictions(found, task) for found in records),
-                          metric, groups=test.groups)
-    seeds = [seed_margin(np.array([record["test"][task][metric] for record in found]))
-             for found in records]
+    rows, true, groups = test_labels(task, genres)
+    both = [predictions(runs(*arm), task)[:, rows] for arm in (first, second)]
+    test_of = paired_test(true, *both, metric, groups=groups)
+    seeds = [seed_margin(scores(true, predicted, task, metric)) for predicted in both]
     margin = np.hypot((test_of.high - test_of.low) / 2, np.hypot(*seeds))
-    return Estimate(test_of.difference, float(margin), min(map(len, records)))
+    return Estimate(test_of.difference, float(margin), min(map(len, both)))
+
+
+@functools.cache
+def test_labels(task: str, genres: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray, list[Any]]:
+    """The test sentences of some genres: where they are, their labels and their documents."""
+    test = splits()[2]
+    rows = np.flatnonzero(np.isin(test.labels["genre"], [GENRES.index(name) for name in genres]))
+    return rows, test.labels[task][rows], list(test.select(rows).groups)
+
+
+def scores(true: np.ndarray, predicted: np.ndarray, task: str, metric: str) -> np.ndarray:
+    """The score of each of S runs."""
+    return np.array([getattr(score_classification(true, run, LABELS[task]), metric)
+                     for run in predicted])
+
+
+def mean(estimates: list[Estimate]) -> Estimate:
+    """The mean of estimates that rest on different sentences and different runs."""
+    margin = np.hypot.reduce([estimate.margin for estimate in estimates]) / len(estimates)
+    value = np.mean([estimate.value for estimate in estimates])
+    return Estimate(float(value), float(margin), min(estimate.seeds for estimate in estimates))
 
 
 def seed_margin(values: np.ndarray) -> float:

@@ -101,6 +101,12 @@ def new_sentences(setting: DriftSetting) -> LabelledSentences:
     return LabelledSentences(new.sentences + old.sentences, labels)
 
 
+def scored_sentences() -> LabelledSentences:
+    """The test sentences that both tasks are scored on."""
+    test = with_tasks(splits()[2], tuple(LABELS))
+    return test.select(np.random.default_rng(2).choice(len(test), SCORED, replace=False))
+
+
 def penalty(model: MultiTaskModel, task: str) -> Callable[[dict[str, Tensor]], None]:
     """Gradients of the loss and of STRENGTH / 2 times the squared distance from the start.
 
@@ -176,12 +182,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", default="1/1", help="I/N: the I-th of N machines or processes")
     own, parts = map(int, parser.parse_args().part.split("/"))
-    test = splits()[2]
-    scored = test.select(np.random.default_rng(2).choice(len(test), SCORED, replace=False))
+    scored = scored_sentences()
     for setting in list(jobs())[own - 1 :: parts]:
         if not setting.path.exists():
             data = new_sentences(setting)
-            record = train_on(setting, start(setting.seed), data, with_tasks(scored, tuple(LABELS)))
+            record = train_on(setting, start(setting.seed), data, scored)
             write_record(setting.path, record)
             print(setting.path.name, record["macro_f1"][0], record["macro_f1"][-1], flush=True)
 

@@ -38,9 +38,11 @@ def write_record(path: Path, record: dict[str, Any]) -> None:
     os.replace(staging, path)
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """The record in one file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_records(folder: str) -> dict[str, dict[str, Any]]:
     """All records of a folder in `results`, by file name without its ending."""
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((RESULTS / folder).glob("*.json"))
-    }
+    return {path.stem: read_record(path) for path in sorted((RESULTS / folder).glob("*.json"))}

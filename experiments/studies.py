@@ -10,12 +10,12 @@ validation score is best is the one at which its other seeds are run.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from experiments.records import read_record
 from experiments.train import PASSES, RATES, Setting, record
 from mtl_helpers import GENRES
 
@@ -103,7 +103,7 @@ def tuned_rate(setting: Setting, rate_of: str | None = None) -> float | None:
         path = replace(setting, encoder_lr=rate, seed=0).path
         if not path.exists():
             return None
-        scores = json.loads(path.read_text(encoding="utf-8"))["validation"].values()
+        scores = read_record(path)["validation"].values()
         means[rate] = sum(row.get("macro_f1", row.get("pearson")) for row in scores) / len(scores)
     return max(means, key=means.__getitem__)
 

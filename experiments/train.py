@@ -29,7 +29,7 @@ from experiments.policies import (
     policy_stages,
     pretrained_features,
 )
-from experiments.records import RESULTS, write_record
+from experiments.records import RESULTS, read_record, write_record
 from mtl_helpers import (
     GENRES,
     ClassificationHead,
@@ -258,7 +258,7 @@ def course(setting: Setting, histories: list[History]) -> dict[str, Any]:
 def record(setting: Setting, **settings: Any) -> None:
     """Run and record, unless a record is there; a record of other settings is not taken for it."""
     if setting.path.exists():
-        there = json.loads(setting.path.read_text(encoding="utf-8"))["config"]
+        there = read_record(setting.path)["config"]
         wanted = json.loads(json.dumps(asdict(setting)))
         defaults = asdict(Setting(setting.study, setting.arm))  # of what has come since
         if wanted != {name: there.get(name, defaults[name]) for name in wanted}:

@@ -1,0 +1,277 @@
+"""The tables and figures of Task_3.md, made from the records in results/.
+
+    python -m experiments.task_3        draws results/figures/freezing-*.png
+
+The tables stand on the page between comment markers, where cog calls these functions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.analysis import Estimate, gain, mean, runs, score, seed_margin
+from experiments.drift import EVERY, REMEDIES, STEPS, DriftSetting, scored_sentences
+from experiments.records import RESULTS, read_record, read_records
+from experiments.train import LABELS
+from mtl_helpers import GENRES, paired_test
+from mtl_helpers.plots import COLOURS, MARKERS, new_figure
+
+Arm = tuple[str, str]
+FULL: Arm = ("arms", "joint")
+SCENARIOS: dict[str, Arm] = {
+    "everything, heads as drawn": ("freezing", "everything"),
+    "encoder, linear heads; then everything": ("freezing", "encoder"),
+    "encoder, heads with a hidden layer": ("freezing", "encoder-hidden"),
+    "genre head, as drawn": ("freezing", "genre-head-random"),
+    "sentiment head, as drawn": ("freezing", "sentiment-head-random"),
+    "genre head, trained before": ("freezing", "genre-head-trained"),
+    "sentiment head, trained before": ("freezing", "sentiment-head-trained"),
+    "nothing": FULL,
+    "nothing, at the single tasks' rate": ("arms", "joint-single-rate"),
+}
+DEPTHS: dict[str, Arm] = {
+    "all 6": ("freezing", "encoder"),
+    **{str(k): ("freezing", f"layers-{k}") for k in range(5, 0, -1)},
+    "embeddings": ("freezing", "embeddings"),
+    "nothing": FULL,
+}
+ORDERS: dict[str, Arm] = {
+    "a probe, then everything (LP-FT)": ("freezing", "lp-ft"),
+    "a probe, then layer after layer": ("freezing", "gradual"),
+    "rate times 0.9 a layer down": ("freezing", "decay-0.9"),
+    "rate times 0.8 a layer down": ("freezing", "decay-0.8"),
+    "rate over 2.6 a layer down": ("freezing", "decay-2.6"),
+}
+POLICIES = {"encoder": "encoder frozen", "lp-ft": "probe, then everything", "full": "everything"}
+SIZES = (50, 200, 1000)
+REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
+                "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
+                "distillation": "distillation of the frozen head"}
+
+
+def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
+    """What each policy trained and how it scored, beside training everything."""
+    lines = [f"| {first} | trainable | encoder rate | genre macro-F1 | gain over full "
+             "| sentiment macro-F1 | gain over full | seeds |", f"|---|{'---:|' * 7}"]
+    for title, arm in arms.items():
+        found = runs(*arm)
+        if found:
+            cells = []
+            for task in LABELS:
+                more = gain(task, FULL, arm)
+                cells += [str(score(*arm, task)),
+                          "" if arm == FULL else f"{more.value:+.3f} ± {more.margin:.3f}"]
+            trainable = 0 if arm[1] == "everything" else found[0]["trainable"]
+            rate = "" if arm[1] in ("everything", "encoder", "encoder-hidden") else (
+                f"{found[0]['config']['encoder_lr']:g}")
+            lines.append(f"| {title} | {trainable:,} | {rate} | {' | '.join(cells)} "
+                         f"| {len(found)} |")
+    return "\n".join(lines)
+
+
+def few_labels() -> str:
+    """Macro-F1 by the number of training sentences."""
+    columns = [f"{task}, {title}" for task in LABELS for title in POLICIES.values()]
+    lines = [f"| training sentences | {' | '.join(columns)} |", f"|---:|{'---:|' * len(columns)}"]
+    for size, arms in label_arms().items():
+        cells = [str(score(*arms[policy], task)) if policy in arms else ""
+                 for task in LABELS for policy in POLICIES]
+        lines.append(f"| {size:,} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def label_arms() -> dict[int, dict[str, Arm]]:
+    """The recorded arms by training sentences and policy; all of them for the largest number."""
+    found = {size: {policy: ("labels", f"{policy}-{size}") for policy in POLICIES}
+             for size in SIZES}
+    found[4000] = {"encoder": ("freezing", "encoder"), "lp-ft": ("freezing", "lp-ft"), "full": FULL}
+    found[16592] = {"full": ("headline", "joint")}
+    return {size: there for size, arms in found.items()
+            if (there := {policy: arm for policy, arm in arms.items() if runs(*arm)})}
+
+
+def domain_arm(policy: str, genre: str) -> Arm:
+    return "domain", f"{policy}-{genre.replace(' ', '-')}"
+
+
+def other_genre(policy: str, genre: str | None = None, inside: bool = False,
+                over: str | None = None) -> Estimate:
+    """Sentiment of a genre that was held out, or of the three others; None for the mean of all.
+
+    `over` is a policy whose score is taken off.
+    """
+    if genre is None:
+        return mean([other_genre(policy, name, inside, over) for name in GENRES])
+    own = tuple(name for name in GENRES if (name != genre) == inside)
+    if over:
+        return gain("sentiment", domain_arm(over, genre), domain_arm(policy, genre), genres=own)
+    return score(*domain_arm(policy, genre), "sentiment", genres=own)
+
+
+def domains() -> str:
+    """Sentiment macro-F1 on a genre that was not trained on, and on the three that were."""
+    lines = [f"| policy | {' | '.join(GENRES)} | mean | gain over full | the other three, mean "
+             "| gain over full |", f"|---|{'---:|' * 8}"]
+    for policy, title in POLICIES.items():
+        if all(runs(*domain_arm(policy, genre)) for genre in GENRES):
+            cells = [str(other_genre(policy, genre)) for genre in GENRES]
+            for inside in (False, True):
+                cells.append(str(other_genre(policy, inside=inside)))
+                more = other_genre(policy, inside=inside, over="full")
+                cells.append("" if policy == "full" else f"{more.value:+.3f} ± {more.margin:.3f}")
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def drift_runs(remedy: str, frozen: str) -> list[dict]:
+    """The records of all seeds of a run of the drift study, [] until all are there."""
+    paths = [DriftSetting(remedy, frozen, seed).path for seed in range(3)]
+    return [read_record(path) for path in paths if all(path.is_file() for path in paths)]
+
+
+def drift_of(remedy: str, frozen: str, task: str) -> Estimate:
+    """How a task's macro-F1 on the 500 sentences changed from the first step to the last."""
+    found = drift_runs(remedy, frozen)
+    sentences = scored_sentences()
+    before, after = (np.array([[int(digit) for digit in run[when][task]["predicted"]]
+                               for run in found]) for when in ("before", "after"))
+    test = paired_test(sentences.labels[task], before, after, groups=sentences.groups)
+    changes = np.array([run["macro_f1"][-1][task] - run["macro_f1"][0][task] for run in found])
+    margin = np.hypot((test.high - test.low) / 2, seed_margin(changes))
+    return Estimate(test.difference, float(margin), len(found))
+
+
+def drifts() -> str:
+    """What happened to both tasks while one trained on, by what was done against it."""
+    lines = ["| against it | genre, its head frozen | sentiment, trained on "
+             "| sentiment, its head frozen | genre, trained on | seeds |", f"|---|{'---:|' * 5}"]
+    for remedy in REMEDIES:
+        if all(drift_runs(remedy, task) for task in LABELS):
+            found = [drift_of(remedy, frozen, task) for frozen, task in (
+                ("genre", "genre"), ("genre", "sentiment"), ("sentiment", "sentiment"),
+                ("sentiment", "genre"))]
+            cells = " | ".join(f"{one.value:+.3f} ± {one.margin:.3f}" for one in found)
+            lines.append(f"| {REMEDY_NAMES[remedy]} | {cells} | {found[0].seeds} |")
+    return "\n".join(lines)
+
+
+def speeds() -> str:
+    """Seconds of an epoch of each policy, computed each time and kept."""
+    record = read_records("benchmarks")["freezing"]
+    names = {"full": "nothing", "layers:2": "2 layers", "layers:4": "4 layers",
+             "encoder": "encoder"}
+    lines = ["| frozen | ms a sentence | kept, ms a sentence | kept, times faster than full "
+             "| than not kept | to fill, ms a sentence | kept, KB a sentence |",
+             f"|---|{'---:|' * 6}"]
+    count = record["config"]["sentences"]
+    for precision, short in (("float32", "fp32"), ("bfloat16", "bf16")):
+        rows = record["rows"].get(precision, {})
+        for name, title in names.items():
+            plain, kept = rows[name], rows.get(f"{name}, kept")
+            cells = [f"{1000 * plain['seconds'] / count:.1f}"]
+            cells += [f"{1000 * kept['seconds'] / count:.2f}", f"{kept['faster than full']:.1f}",
+                      f"{kept[f'faster than {name}']:.1f}",
+                      f"{1000 * kept['fill_seconds'] / count:.1f}",
+                      f"{kept['bytes'] / 1000 / count:.1f}"] if kept else [""] * 5
+            lines.append(f"| {title}, {short} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# Figures
+
+
+def legend_below(figure: Figure, axes: np.ndarray) -> None:
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
+
+
+def draw_depths() -> Figure:
+    """Macro-F1 by how much is frozen."""
+    figure, axes = new_figure(1, 2, height=3.2)
+    for axis, task, colour in zip(axes.flat, LABELS, COLOURS, strict=False):
+        found = [score(*arm, task) for arm in DEPTHS.values()]
+        axis.errorbar(range(len(found)), [one.value for one in found],
+                      [one.margin for one in found], color=colour, marker="o", capsize=3)
+        axis.set_xticks(range(len(found)), [*DEPTHS], fontsize=8, rotation=45, ha="right")
+        axis.set_title(task, fontsize=10)
+        axis.set_xlabel("frozen layers from the bottom", fontsize=8)
+        axis.grid(axis="y", color="0.9")
+    axes[0, 0].set_ylabel("macro-F1 on the test split")
+    figure.suptitle("Each layer that is trained brings something, the upper ones most", fontsize=11)
+    return figure
+
+
+def draw_drift() -> Figure:
+    """The frozen head's score while the other task trains on."""
+    figure, axes = new_figure(1, 2, height=3.6)
+    steps = np.arange(0, STEPS + 1, EVERY)
+    for axis, frozen in zip(axes.flat, LABELS, strict=True):
+        for index, remedy in enumerate(REMEDIES):
+            values = np.array([[row[frozen] for row in run["macro_f1"]]
+                               for run in drift_runs(remedy, frozen)])  # (S, K)
+            axis.plot(steps, values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
+                      markersize=4, linewidth=1.2, label=REMEDY_NAMES[remedy])
+            axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15,
+                              color=COLOURS[index], linewidth=0)
+        other = next(task for task in LABELS if task != frozen)
+        axis.set_title(f"{frozen} head frozen, {other} trains on", fontsize=10)
+        axis.set_xlabel("steps of the other task")
+        axis.grid(axis="y", color="0.9")
+    axes[0, 0].set_ylabel("macro-F1 of the frozen head")
+    legend_below(figure, axes)
+    figure.suptitle("A frozen head does not keep its task; a frozen encoder does", fontsize=11)
+    return figure
+
+
+def draw_labels() -> Figure:
+    """Macro-F1 by the number of training sentences."""
+    figure, axes = new_figure(1, 2, height=3.4)
+    for axis, task in zip(axes.flat, LABELS, strict=True):
+        for index, (policy, title) in enumerate(POLICIES.items()):
+            found = {size: score(*arms[policy], task) for size, arms in label_arms().items()
+                     if policy in arms}
+            axis.errorbar([size * 1.05 ** (index - 1) for size in found],
+                          [one.value for one in found.values()],
+                          [one.margin for one in found.values()], label=title, capsize=3,
+                          color=COLOURS[index], marker=MARKERS[index], markersize=4, linewidth=1.2)
+        axis.set_xscale("log")
+        axis.set_title(task, fontsize=10)
+        axis.set_xlabel("training sentences")
+        axis.grid(axis="y", color="0.9")
+    axes[0, 0].set_ylabel("macro-F1 on the test split")
+    legend_below(figure, axes)
+    return figure
+
+
+def draw_features() -> Figure:
+    """How like each layer's features are to those before training."""
+    figure, axes = new_figure(height=3.4)
+    arms = {"nothing": ("freezing", "full"), **{k: v for k, v in DEPTHS.items()
+            if k in ("2", "4")}, **ORDERS}
+    for index, (title, arm) in enumerate(arms.items()):
+        values = np.array([run["cka"] for run in runs(*arm)])
+        if len(values):
+            axes[0, 0].plot(values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
+                            markersize=4, linewidth=1.2, label=title)
+    axes[0, 0].set_xticks(range(7), ["embeddings", *(f"layer {k}" for k in range(1, 7))],
+                          fontsize=8)
+    axes[0, 0].set_ylabel("CKA with the features before")
+    legend_below(figure, axes)
+    return figure
+
+
+FIGURES = {"depths": draw_depths, "drift": draw_drift, "labels": draw_labels,
+           "features": draw_features}
+
+
+def path_of(name: str) -> Path:
+    return RESULTS / "figures" / f"freezing-{name}.png"
+
+
+if __name__ == "__main__":
+    for name, draw in FIGURES.items():
+        path_of(name).write_bytes(draw()._repr_png_())
