@@ -81,6 +81,8 @@ class TrainingConfig:
 
 def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
     """What autocast computes in; None for the type of the parameters, without autocast."""
+    if name not in DTYPES:
+        raise ValueError(f"name must be one of {', '.join(DTYPES)}, got {name!r}")
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported()
     else:

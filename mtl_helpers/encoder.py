@@ -128,8 +128,9 @@ class SentenceEncoder(nn.Module):
 
         Returns (N, D) float32, or (D,) for one string. Memory: this, the token ids, a constant.
         """
-        if not dtype.is_floating_point:
-            raise ValueError(f"dtype is {dtype}; valid are torch.float32, torch.bfloat16 and alike")
+        if not dtype.is_floating_point or not (tokens_per_batch is None or tokens_per_batch > 0):
+            raise ValueError("dtype must be floating and tokens_per_batch at least 1 or None, got "
+                             f"{dtype} and {tokens_per_batch}")
         token_ids = self.tokenize([sentences] if isinstance(sentences, str) else sentences)
         lengths = np.array([len(row) for row in token_ids], dtype=np.int64)
         embeddings = np.empty((len(token_ids), self.embedding_dim), dtype=np.float32)
@@ -171,8 +172,7 @@ class SentenceEncoder(nn.Module):
             "1_Pooling/config.json": {"word_embedding_dimension": self.embedding_dim, **pooling},
             "sentence_bert_config.json": {"max_seq_length": self.max_length},
             "modules.json": [{"idx": idx, "name": str(idx), "path": path, "type": kind}
-                             for idx, (path, kind) in enumerate(zip(paths, kinds, strict=True))],
-        }
+                             for idx, (path, kind) in enumerate(zip(paths, kinds, strict=True))]}
         for name, content in files.items():
             (folder / name).write_text(json.dumps(content, indent=2), encoding="utf-8")
 
