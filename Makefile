@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks test lab update test-documents test-all repository lint
+.PHONY: help notebooks test lab update test-documents test-browser test-all repository lint
 unexport PYTHONPATH
 unexport PYTHONHOME
 
@@ -41,7 +41,10 @@ update: $(INSTALLED) ## Rewrite the committed documents, the README's tables and
 test-documents: $(INSTALLED) ## Execute every document and compare it with the committed one
 	$(RUN) -m pytest -m documents tests/test_documents.py
 
-test-all: $(INSTALLED) lint ## Run every test: documents and long fault tests too
+test-browser: .venv/browser ## Open every page in the system's Chromium, wide and narrow
+	$(RUN) -m pytest -m browser tests/test_browser.py
+
+test-all: .venv/browser lint ## Run every test: documents, browser and long fault tests too
 	$(RUN) -m pytest -m ""
 
 repository: $(INSTALLED) ## Set the public address everywhere: make repository URL=https://github.com/OWNER/NAME
@@ -64,4 +67,8 @@ $(INSTALLED): requirements.txt constraints.txt pyproject.toml
 	@rm -f $@
 	@echo "Installing into .venv: some minutes the first time"
 	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+.venv/browser: $(INSTALLED)
+	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt "playwright>=1.50"
 	@touch $@
