@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks test lab update test-documents test-browser test-all repository lint
+.PHONY: help notebooks test lab update test-documents test-browser test-all bench repository lint
 unexport PYTHONPATH
 unexport PYTHONHOME
 
@@ -46,6 +46,9 @@ test-browser: .venv/browser ## Open every page in the system's Chromium, wide an
 
 test-all: .venv/browser lint ## Run every test: documents, browser and long fault tests too
 	$(RUN) -m pytest -m ""
+
+bench: $(INSTALLED) ## Time set-up, documents, and the rivals beside ours (an hour; rewrites records)
+	@$(RUN) -m benchmarks
 
 repository: $(INSTALLED) ## Set the public address everywhere: make repository URL=https://github.com/OWNER/NAME
 	@$(RUN) tools/documents.py repository "$(URL)"

@@ -18,6 +18,26 @@ from experiments.train import LABELS, splits
 from mtl_helpers import GENRES, bootstrap_interval, score_regression
 from mtl_helpers.plots import plot_pairs
 
+QUESTIONS = {
+    "Task_1.ipynb":
+        "How does a sentence transformer turn sentences into vectors, and what do those vectors know?",
+    "Task_2.ipynb": "How does one shared encoder serve several tasks at once?",
+    "Task_3.md": "What should be frozen, when, and what does it cost?",
+    "Task_4.ipynb": "How is such a model trained, and does multi-task training help?",
+}
+
+
+def minutes() -> str:
+    """The documents, their questions, and how long they take."""
+    record = read_records("benchmarks")["documents"]
+    lines = ["| document | question it answers | minutes |", "|---|---|---:|"]
+    for name, seconds in record["documents"].items():
+        lines.append(f"| [{name}]({name}) | {QUESTIONS[name]} | {seconds / 60:.1f} |")
+    place = record["environment"]
+    return "\n".join(lines) + (
+        f"\n\nOn {place['threads']} cores of an {place['processor']} processor. Setting up from a "
+        f"clone takes {record['set_up'] / 60:.1f} minutes there, once pip has the packages.")
+
 
 def encoders() -> str:
     """Probe scores of every model of Task 1 that has a record."""

@@ -1,0 +1,20 @@
+"""Every benchmark after the other, and its table: what `make bench` runs, in about an hour.
+
+Each writes its record into results/benchmarks. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from experiments import tables, task_3
+
+TABLES = {"documents": tables.minutes, "encode": tables.encode_speed,
+          "train": tables.training_speed, "freezing": task_3.speeds}
+
+for name, table in TABLES.items():
+    print(f"\n{name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True,
+                   stdout=subprocess.DEVNULL)
+    print(table(), flush=True)
