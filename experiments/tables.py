@@ -19,8 +19,7 @@ from mtl_helpers import GENRES, bootstrap_interval, score_regression
 from mtl_helpers.plots import plot_pairs
 
 QUESTIONS = {
-    "Task_1.ipynb":
-        "How does a sentence transformer turn sentences into vectors, and what do those vectors know?",
+    "Task_1.ipynb": "How does a sentence transformer make vectors, and what do these know?",
     "Task_2.ipynb": "How does one shared encoder serve several tasks at once?",
     "Task_3.md": "What should be frozen, when, and what does it cost?",
     "Task_4.ipynb": "How is such a model trained, and does multi-task training help?",
