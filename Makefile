@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks test lab update test-documents test-browser test-all bench repository lint
+.PHONY: help notebooks test lab update test-documents test-browser test-colab test-newest test-all bench repository lint
 unexport PYTHONPATH
 unexport PYTHONHOME
 
@@ -44,6 +44,12 @@ test-documents: $(INSTALLED) ## Execute every document and compare it with the c
 test-browser: .venv/browser ## Open every page in the system's Chromium, wide and narrow
 	$(RUN) -m pytest -m browser tests/test_browser.py
 
+test-colab: ## Run the tests and a document with the versions that Colab has
+	$(call lane,.venv-colab,-c constraints-colab.txt)
+
+test-newest: ## Run them with the newest versions that the bounds admit, and the torch that was tested
+	$(call lane,.venv-newest,--upgrade $(shell grep '^torch==' constraints.txt))
+
 test-all: .venv/browser lint ## Run every test: documents, browser and long fault tests too
 	$(RUN) -m pytest -m ""
 
@@ -52,6 +58,14 @@ bench: $(INSTALLED) ## Time set-up, documents, and the rivals beside ours (an ho
 
 repository: $(INSTALLED) ## Set the public address everywhere: make repository URL=https://github.com/OWNER/NAME
 	@$(RUN) tools/documents.py repository "$(URL)"
+
+# Tests in a virtual environment of their own: its folder, and the options of pip.
+define lane
+$(PYTHON) -m venv --clear $(1)
+$(1)/bin/python -m pip install --disable-pip-version-check $(2) -e ".[dev]"
+$(1)/bin/python -m pytest
+$(1)/bin/python tools/documents.py run Task_1.ipynb
+endef
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

@@ -650,6 +650,16 @@ def test_a_document_in_markdown_is_executed_and_not_rewritten(tmp_path: Path) ->
     assert "    42" in built and "```bash\nexit 1\n```" in built
 
 
+def test_a_document_that_goes_online_is_not_what_is_committed(tmp_path: Path) -> None:
+    source = "import socket\ntry:\n    socket.create_connection(('localhost', 9), 1)\n"
+    source += "except ConnectionRefusedError:\n    print('there is a network')"
+    path = tmp_path / "Task_1.ipynb"
+    nbformat.write(good_notebook(source), path)
+    assert documents.do("run", path) == []
+    (problem,) = documents.do("check", path)
+    assert "documents run without a network" in problem
+
+
 def test_a_cell_that_raises_fails_the_document_and_leaves_it(tmp_path: Path) -> None:
     path = tmp_path / "Task_1.ipynb"
     nbformat.write(good_notebook("raise ValueError('no such label')"), path)

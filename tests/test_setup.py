@@ -69,6 +69,14 @@ def test_colab_needs_no_upgrade(name: str) -> None:
     assert BOUNDS[name].specifier.contains(COLAB[name])
 
 
+def test_the_lane_of_colab_has_its_versions() -> None:
+    pinned = {name: str(one.specifier)[2:] for name, one
+              in requirements("constraints-colab.txt").items()}
+    (torch,) = TESTED["torch"].specifier
+    assert pinned == {name: version for name, version in COLAB.items() if name != "python"} | {
+        "torch": torch.version}
+
+
 def test_the_python_of_colab_is_allowed() -> None:
     allowed = Requirement(f"python{PROJECT['project']['requires-python']}").specifier
     assert allowed.contains(COLAB["python"])

@@ -6,6 +6,7 @@ import os
 import random
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -615,3 +616,38 @@ def test_two_processes_train_the_weights_of_one(tmp_path):
         assert min(len(row["labels"]) for row in history.steps) == 1
     whole = load_file(tmp_path / "alternating-0.safetensors")
     assert all(same(whole, load_file(tmp_path / f"continued-{rank}")) for rank in (0, 1))
+
+
+# A terminal, and folders of several processes
+
+def test_a_terminal_shows_a_bar_and_a_line_an_epoch():
+    script = ("import sys; sys.path.insert(0, 'tests')\n"
+              "from training_process import *\n"
+              "fit(make_model(), make_data(), config=make_config(progress=True))")
+    terminal, end = os.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    root = Path(__file__).parent.parent
+    with subprocess.Popen([sys.executable, "-c", script], stdin=end, stdout=end, stderr=end,
+                          cwd=root) as process:
+        os.close(end)
+        shown = b""
+        while True:
+            try:
+                part = os.read(terminal, 4096)
+            except OSError:  # what Linux says at the end
+                break
+            if not part:
+                break
+            shown += part
+    os.close(terminal)
+    assert process.returncode == 0, shown.decode()
+    assert b"/10 [" in shown, shown.decode()
+    assert b"epoch 2, step 10:  loss genre" in shown
+
+
+def test_a_folder_that_not_all_processes_see_is_refused(monkeypatch, tmp_path):
+    config = make_config(checkpoint_dir=str(tmp_path))
+    fit(make_model(), make_data(), config=config)
+    monkeypatch.setattr(Run, "agree", lambda run, value: 0)  # the first process found nothing there
+    with pytest.raises(ValueError, match="checkpoint_dir must be a folder that all processes see"):
+        fit(make_model(), make_data(), config=config)

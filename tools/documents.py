@@ -52,6 +52,14 @@ KERNEL_ENVIRONMENT = {
     "TRANSFORMERS_VERBOSITY": "error",
 }
 
+NO_NETWORK = """import socket
+
+def refuse(*_, **__):
+    raise OSError("documents run without a network once the series is set up")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+"""
+
 
 class ThisPythonKernel(AsyncKernelManager):
     """A kernel of the Python that runs this file, whichever kernels the machine has registered."""
@@ -122,8 +130,8 @@ def write_build(path: Path, notebook: NotebookNode) -> None:
 def run(path: Path, offline: bool = False) -> NotebookNode:
     """Execute a document in a fresh kernel in its folder, and write it into `build`.
 
-    `offline` keeps the kernel off the model hub, so that the outputs do not depend on whether
-    the machine has internet. Where a cell raises, `build` has the document up to that cell.
+    `offline` keeps the kernel off the network, so that the outputs do not depend on whether the
+    machine has internet. Where a cell raises, `build` has the document up to that cell.
     """
     notebook = read(path)
     client = NotebookClient(
@@ -133,7 +141,9 @@ def run(path: Path, offline: bool = False) -> NotebookNode:
     try:
         with tempfile.TemporaryDirectory() as profile:
             environment = os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": profile}
-            environment |= {"HF_HUB_OFFLINE": "1"} if offline else {}
+            if offline:
+                Path(profile, "sitecustomize.py").write_text(NO_NETWORK)
+                environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": profile}
             client.execute(cwd=str(path.parent), env=environment)
     finally:
         clean(notebook)
