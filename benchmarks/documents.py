@@ -33,7 +33,7 @@ def measure() -> dict[str, Any]:
         subprocess.run(["git", "clone", "--quiet", ROOT, folder], check=True)
         set_up = timed(["make", "-C", folder, f"PYTHON={sys.executable}", ".venv/installed"])
     names = sorted(path.name for path in ROOT.glob("Task_*.*"))
-    return {"set_up": set_up,
+    return {"config": {"python": sys.version.split()[0]}, "set_up": set_up,
             "documents": {name: timed([sys.executable, "tools/documents.py", "run", name])
                           for name in names}}
 

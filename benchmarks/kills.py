@@ -30,7 +30,7 @@ def main() -> None:
                         *SCHEDULES], check=True)
         report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     kills, runs = report["kills"], report["runs"]
-    record = {"schedules": list(SCHEDULES), "kills": len(kills),
+    record = {"config": {"schedules": list(SCHEDULES), "of_each": each}, "kills": len(kills),
               "inside_a_save": sum(kill["inside"] for kill in kills),
               "steps_lost": max(kill["told"] - kill["found"] for kill in kills),
               "runs": len(runs), "same_weights": sum(run["same"] for run in runs)}

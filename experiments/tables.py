@@ -284,6 +284,16 @@ def valence() -> str:
     return "\n".join(lines)
 
 
+def kills() -> str:
+    """What became of the runs that were killed at random."""
+    record = read_records("benchmarks")["kills"]
+    assert record["runs"] == record["same_weights"]
+    return (f"Of {record['kills']} kills at random moments, {record['inside_a_save']} of them "
+            f"inside a save, each cost at most {record['steps_lost']} step, and all "
+            f"{record['runs']} runs ended with the weights of the run that was not killed, to the "
+            "last bit (`python -m benchmarks.kills`, a small model with a checkpoint each step).")
+
+
 def draw_cosines() -> None:
     records = read_records("encoders")
     cosines = {name: records[name]["cosine"] for name in MODELS if name in records}

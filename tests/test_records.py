@@ -76,3 +76,9 @@ def test_training_is_as_fast_as_it_must_be_and_scores_alike() -> None:
         assert np.median(ratios["Trainer, length-grouped"]) >= 1.05
     for scores in found["train_scores"]["summary"]["ours, equal setting"].values():
         assert abs(scores["difference"]) <= 2 * scores["error_of_difference"]
+
+
+def test_no_kill_changed_what_a_run_came_to() -> None:
+    found = records.read_records("benchmarks")["kills"]
+    assert found["kills"] >= 200 and found["inside_a_save"] >= 50
+    assert found["runs"] == found["same_weights"] >= 4
