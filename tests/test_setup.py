@@ -8,10 +8,12 @@ import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import documents
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -213,6 +215,36 @@ def test_the_dockerfile_runs_the_two_commands_of_the_readme() -> None:
     assert commands == ["make notebooks", "make test"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(command in readme for command in commands)
+
+
+def test_the_set_up_cell_changes_no_package_that_colab_has(tmp_path: Path) -> None:
+    """In an environment laid out as Colab's: packages there, `google.colab` too, ours not."""
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "colab"], check=True)
+    run = tmp_path / "colab" / "bin" / "python"
+    (site,) = (tmp_path / "colab").glob("lib/python*/site-packages")
+    (site / "google" / "colab").mkdir(parents=True)
+    packages = sysconfig.get_paths()["purelib"]  # in front, and without what .pth files add there
+    (site / "there.pth").write_text(f"import sys; sys.path.insert(0, {packages!r})")
+    cell = documents.read(ROOT / "Task_2.ipynb").cells[1].source
+    cell = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{ROOT.as_uri()}"', cell)
+    code = f"""
+import importlib.metadata, importlib.util
+import google.colab
+assert importlib.util.find_spec("mtl_helpers") is None
+def versions():
+    return sorted((one.name, one.version) for one in importlib.metadata.distributions())
+before = versions()
+exec({cell!r})
+assert versions() == before
+import mtl_helpers
+print(mtl_helpers.__file__)
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([run, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env=environment | {"PIP_NO_INDEX": "1"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == str(tmp_path / "series" / "mtl_helpers" / "__init__.py")
+    assert "device" in done.stdout
 
 
 # The helpers: small, safe, quiet
