@@ -124,11 +124,19 @@ def training_speed() -> str:
         "that take most of our time at the equal setting: "
         + "; ".join(f"{found} in {name}" for name, found in costs.items()) + "."
     )
-    for task, found in scored["summary"].get("ours, equal setting", {}).items():
-        distance = abs(found["difference"]) / found["error_of_difference"]
-        lines[-1] += (f" {task.capitalize()} macro-F1 at the equal setting is "
-                      f"{found['difference']:+.4f} from length-grouped Trainer's, {distance:.1f} "
-                      f"standard errors over {scored['config']['seeds']} seeds.")
+    settings = scored["config"]
+    ours = [name for name in scored["summary"] if name.startswith("ours")]
+    lines[-1] += (
+        " Ratios are medians of those of each round. Scores: after one epoch over "
+        f"{settings['sentences']:,} sentences, means of {settings['seeds']} seeds ± two standard "
+        "errors." if ours else "")
+    for task in LABELS if ours else ():
+        found = [scored["summary"][name][task] for name in ours]
+        lines[-1] += (
+            " Over length-grouped Trainer, our rows have "
+            + ", ".join(f"{one['difference']:+.4f}" for one in found) + f" in {task} macro-F1, "
+            + ", ".join(f"{one['difference'] / one['error_of_difference']:.1f}" for one in found)
+            + " standard errors.")
     return "\n".join(lines)
 
 
