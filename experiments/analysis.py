@@ -85,9 +85,10 @@ def scores(true: np.ndarray, predicted: np.ndarray, task: str, metric: str) -> n
                      for run in predicted])
 
 
-def mean(estimates: list[Estimate]) -> Estimate:
-    """The mean of estimates that rest on different sentences and different runs."""
-    margin = np.hypot.reduce([estimate.margin for estimate in estimates]) / len(estimates)
+def mean(estimates: list[Estimate], independent: bool) -> Estimate:
+    """The mean of estimates, and its margin, or a bound on it where they share test sentences."""
+    margins = [estimate.margin for estimate in estimates]
+    margin = np.hypot.reduce(margins) / len(margins) if independent else np.mean(margins)
     value = np.mean([estimate.value for estimate in estimates])
     return Estimate(float(value), float(margin), min(estimate.seeds for estimate in estimates))
 

@@ -24,8 +24,8 @@ from torch.nn import functional
 
 from experiments.compare_encoders import LABELS
 from experiments.records import RESULTS, write_record
-from experiments.studies import ARMS, tuned_rate
-from experiments.train import BATCH_SIZE, SENTENCES, Setting, splits, train, with_tasks
+from experiments.studies import tuned_rate
+from experiments.train import BATCH_SIZE, SENTENCES, Setting, moved, splits, train, with_tasks
 from mtl_helpers import (
     LabelledSentences,
     MultiTaskModel,
@@ -36,10 +36,10 @@ from mtl_helpers import (
     resolve_dtype,
 )
 
-STEPS, EVERY, SCORED = 250, 25, 500
+STEPS, EVERY, SCORED, SEEDS = 250, 25, 500, range(3)
 RATE, SMALL_RATE = 1e-4, 1e-5
-REPLAYED = 0.1  # of the batches are of the old task
-STRENGTH = 0.1  # of the pull back to where a weight started, for each unit of distance
+REPLAYED = 0.1  # of the batches are of the old task, and so missing for the one that trains on
+STRENGTH = 0.1  # of the pull back to where a weight started, for each unit of distance; not tuned
 FOLDER = RESULTS.parent / "build" / "drift"
 
 
@@ -66,19 +66,24 @@ def jobs() -> Iterator[DriftSetting]:
     """All runs; seeds change fastest, so that two processes do not make the same first model."""
     for remedy in REMEDIES:
         for frozen in LABELS:
-            yield from (DriftSetting(remedy, frozen, seed) for seed in range(3))
+            yield from (DriftSetting(remedy, frozen, seed) for seed in SEEDS)
+
+
+def start_path(seed: int) -> Path:
+    """Where it is recorded how far the features of a model to start from have moved."""
+    return RESULTS / "drift" / f"start-{seed}.json"
 
 
 def start(seed: int) -> MultiTaskModel:
     """The model that both tasks were trained on together: the joint arm of the first study."""
-    folder = FOLDER / str(seed)
+    rate = tuned_rate(Setting("arms", "joint"))
+    assert rate, "the records of study arms are missing"
+    folder = FOLDER / f"joint-{rate:g}-{seed}"
     if not folder.exists():
-        joint = next(setting for setting, *_ in ARMS if (setting.study, setting.arm)
-                     == ("arms", "joint"))
-        rate = tuned_rate(joint)
-        assert rate, "the records of study arms are missing"
         setting = Setting("arms", "joint", encoder_lr=rate, seed=seed)
-        train(setting, progress=False)[0].save_pretrained(folder)
+        model, _ = train(setting, progress=False)
+        write_record(start_path(seed), {"config": asdict(setting), "cka": moved(model)})
+        model.save_pretrained(folder)
     return MultiTaskModel.from_pretrained(folder)
 
 
@@ -90,7 +95,8 @@ def new_sentences(setting: DriftSetting) -> LabelledSentences:
     """
     data = splits()[0]
     rows = np.random.default_rng(0).choice(len(data), SENTENCES, replace=False)  # `start` had these
-    others = np.setdiff1d(np.arange(len(data)), rows)
+    known = {text.casefold() for text in data.select(rows).sentences}
+    others = [row for row, text in enumerate(data.sentences) if text.casefold() not in known]
     new = data.select(np.random.default_rng(1).choice(others, SENTENCES, replace=False))
     labels = {setting.trained: new.labels[setting.trained]}
     if setting.remedy != "replay":
@@ -157,6 +163,7 @@ def train_on(setting: DriftSetting, model: MultiTaskModel, data: LabelledSentenc
     """Train one task on from `model`, and return the record."""
     freeze(model, f"head:{setting.frozen}", *(["encoder"] if setting.remedy == "encoder" else []))
     config = TrainingConfig(**{
+        "weight_decay": 0 if setting.remedy == "l2-sp" else 0.01,  # the pull is in its place
         "epochs": 1000, "max_steps": STEPS, "batch_size": BATCH_SIZE, "seed": setting.seed,
         "encoder_lr": SMALL_RATE if setting.remedy == "small-rate" else RATE,
         "schedule": "proportional" if setting.remedy == "replay" else "joint",

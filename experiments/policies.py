@@ -1,7 +1,8 @@
 """Policies: what each run of Task 3's studies freezes, in stages, and how far features move by it.
 
 A stage is the parts that are frozen and what its TrainingConfig changes. Stages that train a part
-of the encoder share the passes of the run, so that each policy trains it equally long.
+of the encoder share the passes of the run, so that each policy trains it equally long; each of them
+warms up and decays its rate. Heads that were probed go on at the rate of all heads.
 """
 
 from __future__ import annotations
@@ -67,10 +68,20 @@ def pretrained_features(name: str, sentences: tuple[str, ...]) -> list[np.ndarra
 
 
 def linear_cka(first: np.ndarray, second: np.ndarray) -> float:
-    """Similarity of two sets of features (N, D), from 0 to 1 (Kornblith et al. 2019).
+    """Similarity of two sets of features (N, D): 1 where one is the other turned, scaled, shifted.
 
-    1 where one set is the other one rotated, scaled or shifted.
+    Kornblith et al. (2019), with the estimator of Song et al. (2012), whose mean is 0 for features
+    that have nothing in common, also where D is as large as N.
     """
-    first, second = (values - values.mean(axis=0) for values in (first, second))
-    shared = np.linalg.norm(first.T @ second) ** 2
-    return float(shared / (np.linalg.norm(first.T @ first) * np.linalg.norm(second.T @ second)))
+    return shared(first, second) / np.sqrt(shared(first, first) * shared(second, second))
+
+
+def shared(first: np.ndarray, second: np.ndarray) -> float:
+    """The Hilbert-Schmidt independence criterion of two sets of features, but for a factor."""
+    one, two = (values @ values.T for values in (first, second))  # (N, N)
+    np.fill_diagonal(one, 0)
+    np.fill_diagonal(two, 0)
+    n = len(one)
+    rows = one.sum(axis=0) @ two.sum(axis=0)
+    return float((one * two).sum() + one.sum() * two.sum() / ((n - 1) * (n - 2))
+                 - 2 * rows / (n - 2))

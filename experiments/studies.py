@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.records import read_record
-from experiments.train import PASSES, RATES, Setting, record
+from experiments.train import PASSES, RATES, SENTENCES, Setting, record
 from mtl_helpers import GENRES
 
 BOTH = ("genre", "sentiment")
@@ -28,6 +28,11 @@ def arm(study: str, name: str, seeds: int, rate_of: str | None = None,
     """An arm of a study, how many seeds it has, and whose rate it takes (STUDY/ARM) if not its own.
     """
     return Setting(study, name, **settings), seeds, rate_of
+
+
+def domain_arm(policy: str, genre: str) -> str:
+    """The name of the arm that was not trained on a genre."""
+    return f"{policy}-{genre.replace(' ', '-')}"
 
 
 ARMS = [
@@ -65,27 +70,29 @@ ARMS = [
         tasks=("sentiment",)),
     arm("headline", "alternating", 3, "arms/alternating", sentences=None, passes=HEADLINE,
         schedule="alternating"),
-    # Task 3. What is frozen, from everything to nothing; "full" is arms/joint, here with features.
+    # Task 3. What is frozen, from everything to nothing, which is arms/joint.
     arm("freezing", "everything", 5, "arms/joint", policy="everything"),
     arm("freezing", "encoder", 5, policy="encoder"),
     arm("freezing", "encoder-hidden", 5, policy="encoder", hidden_dim=128),
     *(arm("freezing", policy, 3, policy=policy, features=True)
       for policy in ("layers-5", "layers-4", "layers-3", "layers-2", "layers-1", "embeddings")),
-    arm("freezing", "full", 3, "arms/joint", features=True),
     arm("freezing", "lp-ft", 5, policy="lp-ft", features=True),
     *(arm("freezing", f"{task}-head-{state}", 5, policy=f"{task}-head-{state}", features=True)
       for state in ("random", "trained") for task in BOTH),
     arm("freezing", "gradual", 3, policy="gradual", features=True),
     *(arm("freezing", f"decay-{name}", 3, policy=f"decay-{name}", features=True)
       for name in ("0.9", "0.8", "2.6")),
-    # Few training sentences; 4,000 are in the study above.
-    *(arm("labels", f"{policy}-{sentences}", 3, policy=policy, sentences=sentences, select="mean")
-      for sentences in (50, 200, 1000) for policy in ("encoder", "lp-ft", "full")),
-    # Sentiment of a genre that was not trained on, at the rates of all four genres.
-    *(arm("domain", f"{policy}-{genre.replace(' ', '-')}", 3, rate, tasks=("sentiment",),
-          policy=policy, held_out=genre)
+    # Few training sentences; of 4,000 the rates are those of the study above.
+    *(arm("labels", f"{policy}-{sentences}", 3, rate if sentences == SENTENCES else None,
+          policy=policy, sentences=sentences, select="mean")
+      for sentences in (50, 200, 1000, SENTENCES)
+      for policy, rate in (("encoder", "freezing/encoder"), ("lp-ft", "freezing/lp-ft"),
+                           ("full", "arms/joint"))),
+    # Sentiment of a genre that was not trained on. Whatever tunes the encoder has one rate.
+    *(arm("domain", domain_arm(policy, genre), 3, rate, tasks=("sentiment",), policy=policy,
+          held_out=genre)
       for genre in GENRES for policy, rate in (("encoder", "freezing/encoder"),
-                                               ("lp-ft", "freezing/lp-ft"),
+                                               ("lp-ft", "arms/sentiment"),
                                                ("full", "arms/sentiment"))),
 ]
 

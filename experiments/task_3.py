@@ -13,9 +13,18 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.analysis import Estimate, gain, mean, runs, score, seed_margin
-from experiments.drift import EVERY, REMEDIES, STEPS, DriftSetting, scored_sentences
+from experiments.analysis import Estimate, gain, mean, runs, score, scores, seed_margin
+from experiments.drift import (
+    EVERY,
+    REMEDIES,
+    SEEDS,
+    STEPS,
+    DriftSetting,
+    scored_sentences,
+    start_path,
+)
 from experiments.records import RESULTS, read_record, read_records
+from experiments.studies import domain_arm
 from experiments.train import LABELS
 from mtl_helpers import GENRES, paired_test
 from mtl_helpers.plots import COLOURS, MARKERS, new_figure
@@ -24,7 +33,7 @@ Arm = tuple[str, str]
 FULL: Arm = ("arms", "joint")
 SCENARIOS: dict[str, Arm] = {
     "everything, heads as drawn": ("freezing", "everything"),
-    "encoder, linear heads; then everything": ("freezing", "encoder"),
+    "encoder, linear heads": ("freezing", "encoder"),
     "encoder, heads with a hidden layer": ("freezing", "encoder-hidden"),
     "genre head, as drawn": ("freezing", "genre-head-random"),
     "sentiment head, as drawn": ("freezing", "sentiment-head-random"),
@@ -47,7 +56,7 @@ ORDERS: dict[str, Arm] = {
     "rate over 2.6 a layer down": ("freezing", "decay-2.6"),
 }
 POLICIES = {"encoder": "encoder frozen", "lp-ft": "probe, then everything", "full": "everything"}
-SIZES = (50, 200, 1000)
+SIZES = (50, 200, 1000, 4000)
 REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
                 "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
                 "distillation": "distillation of the frozen head"}
@@ -65,10 +74,9 @@ def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
                 more = gain(task, FULL, arm)
                 cells += [str(score(*arm, task)),
                           "" if arm == FULL else f"{more.value:+.3f} ± {more.margin:.3f}"]
-            trainable = 0 if arm[1] == "everything" else found[0]["trainable"]
             rate = "" if arm[1] in ("everything", "encoder", "encoder-hidden") else (
                 f"{found[0]['config']['encoder_lr']:g}")
-            lines.append(f"| {title} | {trainable:,} | {rate} | {' | '.join(cells)} "
+            lines.append(f"| {title} | {found[0]['trainable']:,} | {rate} | {' | '.join(cells)} "
                          f"| {len(found)} |")
     return "\n".join(lines)
 
@@ -85,17 +93,15 @@ def few_labels() -> str:
 
 
 def label_arms() -> dict[int, dict[str, Arm]]:
-    """The recorded arms by training sentences and policy; all of them for the largest number."""
+    """The recorded arms by training sentences and policy.
+
+    The last one, of the whole training split, has three epochs, its last weights and another rate.
+    """
     found = {size: {policy: ("labels", f"{policy}-{size}") for policy in POLICIES}
              for size in SIZES}
-    found[4000] = {"encoder": ("freezing", "encoder"), "lp-ft": ("freezing", "lp-ft"), "full": FULL}
     found[16592] = {"full": ("headline", "joint")}
     return {size: there for size, arms in found.items()
             if (there := {policy: arm for policy, arm in arms.items() if runs(*arm)})}
-
-
-def domain_arm(policy: str, genre: str) -> Arm:
-    return "domain", f"{policy}-{genre.replace(' ', '-')}"
 
 
 def other_genre(policy: str, genre: str | None = None, inside: bool = False,
@@ -105,11 +111,12 @@ def other_genre(policy: str, genre: str | None = None, inside: bool = False,
     `over` is a policy whose score is taken off.
     """
     if genre is None:
-        return mean([other_genre(policy, name, inside, over) for name in GENRES])
+        return mean([other_genre(policy, name, inside, over) for name in GENRES], not inside)
     own = tuple(name for name in GENRES if (name != genre) == inside)
     if over:
-        return gain("sentiment", domain_arm(over, genre), domain_arm(policy, genre), genres=own)
-    return score(*domain_arm(policy, genre), "sentiment", genres=own)
+        return gain("sentiment", ("domain", domain_arm(over, genre)),
+                    ("domain", domain_arm(policy, genre)), genres=own)
+    return score("domain", domain_arm(policy, genre), "sentiment", genres=own)
 
 
 def domains() -> str:
@@ -117,7 +124,7 @@ def domains() -> str:
     lines = [f"| policy | {' | '.join(GENRES)} | mean | gain over full | the other three, mean "
              "| gain over full |", f"|---|{'---:|' * 8}"]
     for policy, title in POLICIES.items():
-        if all(runs(*domain_arm(policy, genre)) for genre in GENRES):
+        if all(runs("domain", domain_arm(policy, genre)) for genre in GENRES):
             cells = [str(other_genre(policy, genre)) for genre in GENRES]
             for inside in (False, True):
                 cells.append(str(other_genre(policy, inside=inside)))
@@ -129,7 +136,7 @@ def domains() -> str:
 
 def drift_runs(remedy: str, frozen: str) -> list[dict]:
     """The records of all seeds of a run of the drift study, [] until all are there."""
-    paths = [DriftSetting(remedy, frozen, seed).path for seed in range(3)]
+    paths = [DriftSetting(remedy, frozen, seed).path for seed in SEEDS]
     return [read_record(path) for path in paths if all(path.is_file() for path in paths)]
 
 
@@ -140,7 +147,8 @@ def drift_of(remedy: str, frozen: str, task: str) -> Estimate:
     before, after = (np.array([[int(digit) for digit in run[when][task]["predicted"]]
                                for run in found]) for when in ("before", "after"))
     test = paired_test(sentences.labels[task], before, after, groups=sentences.groups)
-    changes = np.array([run["macro_f1"][-1][task] - run["macro_f1"][0][task] for run in found])
+    true = np.asarray(sentences.labels[task])
+    changes = (scores(true, after, task, "macro_f1") - scores(true, before, task, "macro_f1"))
     margin = np.hypot((test.high - test.low) / 2, seed_margin(changes))
     return Estimate(test.difference, float(margin), len(found))
 
@@ -201,7 +209,6 @@ def draw_depths() -> Figure:
         axis.set_xlabel("frozen layers from the bottom", fontsize=8)
         axis.grid(axis="y", color="0.9")
     axes[0, 0].set_ylabel("macro-F1 on the test split")
-    figure.suptitle("Each layer that is trained brings something, the upper ones most", fontsize=11)
     return figure
 
 
@@ -223,7 +230,6 @@ def draw_drift() -> Figure:
         axis.grid(axis="y", color="0.9")
     axes[0, 0].set_ylabel("macro-F1 of the frozen head")
     legend_below(figure, axes)
-    figure.suptitle("A frozen head does not keep its task; a frozen encoder does", fontsize=11)
     return figure
 
 
@@ -250,10 +256,10 @@ def draw_labels() -> Figure:
 def draw_features() -> Figure:
     """How like each layer's features are to those before training."""
     figure, axes = new_figure(height=3.4)
-    arms = {"nothing": ("freezing", "full"), **{k: v for k, v in DEPTHS.items()
-            if k in ("2", "4")}, **ORDERS}
-    for index, (title, arm) in enumerate(arms.items()):
-        values = np.array([run["cka"] for run in runs(*arm)])
+    arms = {k: v for k, v in DEPTHS.items() if k in ("2", "4")} | ORDERS
+    features = {title: np.array([run["cka"] for run in runs(*arm)]) for title, arm in arms.items()}
+    features["nothing"] = np.array([read_record(start_path(seed))["cka"] for seed in SEEDS])
+    for index, (title, values) in enumerate(features.items()):
         if len(values):
             axes[0, 0].plot(values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
                             markersize=4, linewidth=1.2, label=title)

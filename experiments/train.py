@@ -56,7 +56,7 @@ from mtl_helpers.batching import SCHEDULES
 from mtl_helpers.losses import WEIGHTINGS
 
 BATCH_SIZE, SENTENCES, PASSES = 32, 4000, 12_000
-FEATURE_SENTENCES = 500  # of the test split
+FEATURE_SENTENCES = 500  # of the test split, drawn at random
 VALIDATE_EVERY = 75  # steps
 RATES = (3e-5, 1e-4, 3e-4)
 
@@ -103,10 +103,12 @@ def training_data(setting: Setting) -> LabelledSentences:
     train = splits()[0]
     if setting.held_out:
         train = train.select(train.labels["genre"] != GENRES.index(setting.held_out))
-    if setting.sentences is not None:  # fewer than SENTENCES are the first of those
+    if setting.sentences is not None:
         drawn = max(setting.sentences, SENTENCES)
-        rows = np.random.default_rng(0).choice(len(train), drawn, replace=False)
-        train = train.select(rows[: setting.sentences])
+        train = train.select(np.random.default_rng(0).choice(len(train), drawn, replace=False))
+    if setting.sentences is not None and setting.sentences < SENTENCES:  # another few each seed
+        chosen = np.random.default_rng([0, setting.seed]).permutation(SENTENCES)
+        train = train.select(chosen[: setting.sentences])
     train = with_tasks(train, setting.tasks)
     if setting.sentiment_labels is not None:
         train.labels["sentiment"][setting.sentiment_labels :] = -100
@@ -129,7 +131,7 @@ def build(setting: Setting) -> MultiTaskModel:
 def training_config(setting: Setting, **settings: Any) -> TrainingConfig:
     """The configuration of `fit` for a run."""
     return TrainingConfig(**{
-        "epochs": 1000, "max_steps": math.ceil(setting.passes / BATCH_SIZE),
+        "epochs": 10**6, "max_steps": math.ceil(setting.passes / BATCH_SIZE),
         "batch_size": BATCH_SIZE, "encoder_lr": setting.encoder_lr, "schedule": setting.schedule,
         "weighting": setting.weighting, "seed": setting.seed, "select": setting.select,
         "validate_every": VALIDATE_EVERY} | settings)
@@ -140,8 +142,8 @@ def stages(setting: Setting, **settings: Any) -> list[tuple[tuple[str, ...], Tra
     if setting.policy == "encoder":
         settings["head_lr"] = 100 * setting.encoder_lr
     plan = policy_stages(setting.policy, setting.passes, BATCH_SIZE)
-    return [(parts, training_config(setting, **{"seed": setting.seed + 100 * i}, **changes,
-                                    **settings))  # with one seed stages would meet the same batches
+    return [(parts, training_config(setting, **{"seed": setting.seed + 100 * i} | changes
+                                    | settings))  # with one seed stages would meet the same batches
             for i, (parts, changes) in enumerate(plan)]
 
 
@@ -229,11 +231,18 @@ def run(setting: Setting, **settings: Any) -> dict[str, Any]:
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
         **course(setting, histories), **scores(model, dtype, setting.probabilities)}
     if setting.features:
-        sentences = splits()[2].sentences[:FEATURE_SENTENCES]
-        pairs = zip(pretrained_features("all-MiniLM-L6-v2", tuple(sentences)),
-                    layer_features(model.encoder, sentences), strict=True)
-        found["cka"] = [round(linear_cka(*pair), 5) for pair in pairs]
+        found["cka"] = moved(model)
     return found | {"seconds": round(time.perf_counter() - start, 1)}
+
+
+def moved(model: MultiTaskModel) -> list[float]:
+    """CKA of the embeddings' and each layer's features with those of the published encoder."""
+    test = splits()[2]
+    rows = np.random.default_rng(2).choice(len(test), FEATURE_SENTENCES, replace=False)
+    sentences = test.select(rows).sentences
+    pairs = zip(pretrained_features("all-MiniLM-L6-v2", tuple(sentences)),
+                layer_features(model.encoder, sentences), strict=True)
+    return [round(linear_cka(*pair), 5) for pair in pairs]
 
 
 def course(setting: Setting, histories: list[History]) -> dict[str, Any]:

@@ -51,9 +51,8 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
     if batch_size < 1 or temperature < 1:
         raise ValueError("batch_size and temperature must be at least 1, got "
                          f"{batch_size} and {temperature}")
-    sizes = {name: len(values) for name, values in labels.items()} | (
-        {} if lengths is None else {"lengths": len(lengths)})
-    if len(set(sizes.values())) > 1:
+    sizes = [len(values) for values in (*labels.values(), lengths) if values is not None]
+    if len(set(sizes)) > 1:
         raise ValueError(f"labels and lengths must have one value a sentence each, got {sizes}")
     rows = {task: np.flatnonzero(_known(values)) for task, values in labels.items()}
     empty = [task for task, found in rows.items() if not len(found)]

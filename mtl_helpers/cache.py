@@ -103,6 +103,8 @@ class FrozenCache:
             with torch.autocast(device.type, self.dtype) if self.dtype else nullcontext():
                 found = bottom(input_ids.to(device), None if mask.all() else mask.to(device))
             found = getattr(found, "last_hidden_state", found).cpu()  # (B, D) or (B, T, D)
+            if self.depth == "encoder":
+                found = found.to(next(model.heads.parameters()).dtype)
             for row, values in zip(rows, found, strict=True):
                 parts[row] = (values[None] if self.depth == "encoder"
                               else values[: self.lengths[row]])

@@ -91,6 +91,10 @@ class RegressionHead(Head):
     """One real value; trained with squared error."""
     likelihood = "gaussian"
 
+    def __init__(self, embedding_dim: int, hidden_dim: int | None = None,
+                 dropout: float = 0.1) -> None:
+        super().__init__(embedding_dim, hidden_dim, dropout)
+
     def forward(self, embeddings: Tensor) -> Tensor:
         return super().forward(embeddings).squeeze(-1)  # (B, D) -> (B, 1) -> (B,)
 

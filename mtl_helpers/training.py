@@ -32,7 +32,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model, self.weighting, self.dtype = model, weighting, dtype
         self.computed = (cache.top(model) if cache else model,)  # in a tuple: no second copy
-        # Autocast takes longer than heads do, so that those alone compute in their own type.
+        # Autocast takes longer than heads do, so those alone compute in their own type.
         self.autocast = None if cache and cache.depth == "encoder" else dtype
 
     def forward(self, inputs: Tensor, attention_mask: Tensor | None, labels: dict[str, Tensor],
@@ -74,6 +74,8 @@ def fit(model: Any, train: Any, validation: Any = None, config: TrainingConfig |
     rank, world = join_processes(config, device)
     with run.surroundings():
         run.resume()
+        if cache:  # what came from a checkpoint must be what the cache was made of
+            cache.find(model, train.sentences, objective.dtype)
         if rank == 0 and run.step == 0:
             run.save_if_due()  # what it starts from: a kill before the next save loses no weights
         run.optimizer.zero_grad()  # of what an interrupted run left
@@ -109,8 +111,9 @@ def fit_stages(model: Any, train: Any, validation: Any,
     A probe and then fine-tuning (LP-FT, Kumar et al. 2022) are the stages
     [(["encoder"], probe), ([], tuning)]; gradual unfreezing (Howard and Ruder 2018) goes on from
     "encoder" to "layers:5", "layers:4" and so on. A stage that meets its sentences more than once
-    computes what is frozen only once. A stage of less than an epoch needs a seed of its own, or it
-    meets the sentences of the one before. Arguments and errors are those of `fit` and `freeze`.
+    computes frozen layers only once. A stage of less than an epoch needs a seed of its own, or it
+    meets the sentences of the one before; each stage needs its own `checkpoint_dir`. Arguments and
+    errors are those of `fit` and `freeze`.
 
     Explained in Task_3.md, "One stage after the other".
     """
@@ -122,7 +125,7 @@ def fit_stages(model: Any, train: Any, validation: Any,
         if config.max_steps:
             met = min(met, config.max_steps * config.batch_size)
         cache = None
-        if met > len(train) and frozen_depth(model) is not None:
+        if met > len(train) and frozen_depth(model):  # at depth 0 there are only embeddings
             dtype = resolve_dtype(next(model.parameters()).device, config.dtype)
             cache = FrozenCache(model, train.sentences, dtype)
         histories.append(fit(model, train, validation, config, cache=cache))

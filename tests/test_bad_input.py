@@ -72,7 +72,8 @@ BAD = [  # function.argument, a call with a bad value for it, the error
      "ValueError: embedding_dim and hidden_dim must be positive ints"),
     ("RegressionHead.dropout", lambda: mtl.RegressionHead(8, dropout=-0.1),
      "ValueError: dropout must be at least 0 and below 1"),
-    ("RegressionHead.output_dim", lambda: mtl.RegressionHead(8, output_dim=0), "ValueError"),
+    ("RegressionHead.hidden_dim", lambda: mtl.RegressionHead(8, output_dim=2),
+     "TypeError: .*unexpected keyword argument 'output_dim'"),
     # encoder
     ("SentenceEncoder.pooling", lambda: make_encoder_with(pooling="mode"),
      "ValueError: pooling is 'mode'; valid are mean, cls, max"),
@@ -80,7 +81,7 @@ BAD = [  # function.argument, a call with a bad value for it, the error
      "ValueError: max_length is 2; this backbone takes 3 to 32"),
     ("SentenceEncoder.from_pretrained.name_or_folder",
      lambda: mtl.SentenceEncoder.from_pretrained("no-such-folder/no-such-model"),
-     "OSError|ValueError"),
+     "OSError: .*no-such-folder/no-such-model"),
     ("SentenceEncoder.encode.sentences", lambda: make_encoder().encode(["a film", None]),
      r"TypeError: sentences\[1\]"),
     ("SentenceEncoder.encode.dtype", lambda: make_encoder().encode(["a"], dtype=torch.int64),
@@ -181,7 +182,7 @@ BAD = [  # function.argument, a call with a bad value for it, the error
      "ValueError: schedule must be one of alternating, .*, got 'random'"),
     ("plan_epoch.batch_size", lambda: plan(batch_size=0), "ValueError: batch_size and temperature"),
     ("plan_epoch.temperature", lambda: plan(temperature=0.5), "ValueError: batch_size and temp"),
-    ("plan_epoch.seed", lambda: plan(seed=-1), "ValueError"),
+    ("plan_epoch.seed", lambda: plan(seed=-1), "ValueError: expected non-negative integer"),
     ("plan_epoch.lengths", lambda: plan(lengths=np.array([4])),
      "ValueError: labels and lengths must have one value a sentence each, got"),
     # training
@@ -273,7 +274,8 @@ BAD = [  # function.argument, a call with a bad value for it, the error
     ("paired_test.metric", lambda: mtl.paired_test(IDS, IDS, IDS, "f1"), "ValueError: metric"),
     ("paired_test.true", lambda: mtl.paired_test([0.1, 1, 1], IDS, IDS), "TypeError: true"),
     ("linear_probe.train_ids", lambda: mtl.linear_probe(np.zeros((3, 2)), [1, 1, 1],
-                                                        np.zeros((1, 2))), "ValueError"),
+                                                        np.zeros((1, 2))),
+     "ValueError: .*at least 2 classes"),
     ("evaluate.data", lambda: mtl.evaluate(make_model(), data(genre=[0, 1, 9])),
      "ValueError: true"),
     # calibration

@@ -145,6 +145,28 @@ def test_what_is_trained_above_may_change_and_the_cache_stays():
     fit(model, some, config=make_config(epochs=1), cache=cache)
 
 
+def test_heads_alone_compute_in_their_own_type():
+    config, losses = make_config(dtype="bfloat16", batch_size=6), []
+    for kept in (False, True):
+        model = frozen("encoder", dropout=0.0)
+        cache = FrozenCache(model, TRAIN.sentences, torch.bfloat16) if kept else None
+        losses.append([row["loss"]["genre"] for row in
+                       fit(model, TRAIN, config=config, cache=cache).steps])
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert losses[0] != losses[1]
+    model = frozen("encoder", dtype=torch.bfloat16)
+    fit(model, TRAIN, config=config, cache=FrozenCache(model, TRAIN.sentences, torch.bfloat16))
+
+
+def test_a_cache_that_does_not_fit_the_checkpoint_is_refused(tmp_path):
+    config = make_config(checkpoint_dir=str(tmp_path))
+    fit(frozen("layers:1"), TRAIN, config=config)
+    other = frozen("layers:1", seed=1)
+    cache = FrozenCache(other, TRAIN.sentences)
+    with pytest.raises(ValueError, match="cache was made with other frozen weights"):
+        fit(other, TRAIN, config=config, cache=cache)
+
+
 def test_a_kept_run_is_stopped_and_continued(tmp_path):
     config = make_config(checkpoint_dir=str(tmp_path), checkpoint_every=2, epochs=3)
     model = frozen("layers:1")
