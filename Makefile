@@ -36,7 +36,8 @@ lab: $(INSTALLED) ## Open the documents in JupyterLab
 update: $(INSTALLED) ## Rewrite the committed documents, the README's tables and its figure
 	$(RUN) tools/documents.py update
 	$(RUN) -m experiments.tables
-	$(RUN) -m cogapp -r README.md
+	$(RUN) -m experiments.task_3
+	$(RUN) -m cogapp -r README.md Task_3.md
 
 test-documents: $(INSTALLED) ## Execute every document and compare it with the committed one
 	$(RUN) -m pytest -m documents tests/test_documents.py

@@ -7,11 +7,15 @@ The tables stand on the page between comment markers, where cog calls these func
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from experiments.analysis import Estimate, gain, mean, runs, score, scores, seed_margin
 from experiments.drift import (
@@ -25,8 +29,8 @@ from experiments.drift import (
 )
 from experiments.records import RESULTS, read_record, read_records
 from experiments.studies import domain_arm
-from experiments.train import LABELS
-from mtl_helpers import GENRES, paired_test
+from experiments.train import LABELS, Setting, build
+from mtl_helpers import GENRES, freeze, paired_test, trainable_table
 from mtl_helpers.plots import COLOURS, MARKERS, new_figure
 
 Arm = tuple[str, str]
@@ -60,6 +64,13 @@ SIZES = (50, 200, 1000, 4000)
 REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
                 "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
                 "distillation": "distillation of the frozen head"}
+
+
+def parts() -> str:
+    """What is trainable with four layers and one head frozen."""
+    model = build(Setting("freezing", "parts"))
+    freeze(model, "layers:4", "head:genre")
+    return trainable_table(model)
 
 
 def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
@@ -140,6 +151,11 @@ def drift_runs(remedy: str, frozen: str) -> list[dict]:
     return [read_record(path) for path in paths if all(path.is_file() for path in paths)]
 
 
+def drift_curves(remedy: str, frozen: str, task: str) -> np.ndarray:
+    """A task's macro-F1 on the 500 sentences, (S, K) for S seeds and every 25th step from 0."""
+    return np.array([[row[task] for row in run["macro_f1"]] for run in drift_runs(remedy, frozen)])
+
+
 def drift_of(remedy: str, frozen: str, task: str) -> Estimate:
     """How a task's macro-F1 on the 500 sentences changed from the first step to the last."""
     found = drift_runs(remedy, frozen)
@@ -218,8 +234,9 @@ def draw_drift() -> Figure:
     steps = np.arange(0, STEPS + 1, EVERY)
     for axis, frozen in zip(axes.flat, LABELS, strict=True):
         for index, remedy in enumerate(REMEDIES):
-            values = np.array([[row[frozen] for row in run["macro_f1"]]
-                               for run in drift_runs(remedy, frozen)])  # (S, K)
+            values = drift_curves(remedy, frozen, frozen)
+            if not len(values):
+                continue
             axis.plot(steps, values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
                       markersize=4, linewidth=1.2, label=REMEDY_NAMES[remedy])
             axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15,
@@ -230,6 +247,7 @@ def draw_drift() -> Figure:
         axis.grid(axis="y", color="0.9")
     axes[0, 0].set_ylabel("macro-F1 of the frozen head")
     legend_below(figure, axes)
+    figure.suptitle("A frozen head does not keep its task where the encoder moves on", fontsize=11)
     return figure
 
 
@@ -270,14 +288,22 @@ def draw_features() -> Figure:
     return figure
 
 
-FIGURES = {"depths": draw_depths, "drift": draw_drift, "labels": draw_labels,
-           "features": draw_features}
+FIGURES = {"drift": draw_drift}
 
 
 def path_of(name: str) -> Path:
     return RESULTS / "figures" / f"freezing-{name}.png"
 
 
+def drawn(figure: Figure) -> str:
+    """A hash of the values that a figure shows; it is kept in the picture."""
+    values = [np.round(np.asarray(line.get_ydata(), dtype=float), 5).tolist()
+              for axis in figure.axes for line in axis.lines]
+    return hashlib.sha256(str(values).encode()).hexdigest()
+
+
 if __name__ == "__main__":
     for name, draw in FIGURES.items():
-        path_of(name).write_bytes(draw()._repr_png_())
+        figure, kept = draw(), PngInfo()
+        kept.add_text("records", drawn(figure))
+        Image.open(io.BytesIO(figure._repr_png_())).save(path_of(name), pnginfo=kept, optimize=True)

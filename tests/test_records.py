@@ -15,8 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = records.read_records("encoders")
 
 
-def test_the_readme_shows_what_the_records_say() -> None:
-    command = [sys.executable, "-m", "cogapp", "--check", "README.md"]
+@pytest.mark.parametrize("page", ["README.md", "Task_3.md"])
+def test_the_page_shows_what_the_records_say(page) -> None:
+    command = [sys.executable, "-m", "cogapp", "--check", page]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
