@@ -54,7 +54,7 @@ test-newest: ## Run them with the newest versions that the bounds admit, and the
 test-all: .venv/browser lint ## Run every test: documents, browser and long fault tests too
 	$(RUN) -m pytest -m ""
 
-bench: $(INSTALLED) ## Time set-up, documents, and the rivals beside ours (an hour; rewrites records)
+bench: $(INSTALLED) ## Time set-up, documents, and the rivals beside ours (long; rewrites records)
 	@$(RUN) -m benchmarks
 
 repository: $(INSTALLED) ## Set the public address everywhere: make repository URL=https://github.com/OWNER/NAME

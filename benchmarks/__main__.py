@@ -1,6 +1,6 @@
-"""Every benchmark after the other, and its table: what `make bench` runs, in about an hour.
+"""Set-up and documents, then the rivals beside ours, each with its table: `make bench` runs this.
 
-Each writes its record into results/benchmarks. Run it on an idle machine.
+Each benchmark writes its record into results/benchmarks. Run it on an idle machine.
 """
 
 from __future__ import annotations
