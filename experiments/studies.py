@@ -74,14 +74,14 @@ ARMS = [
     arm("freezing", "everything", 5, "arms/joint", policy="everything"),
     arm("freezing", "encoder", 5, policy="encoder"),
     arm("freezing", "encoder-hidden", 5, policy="encoder", hidden_dim=128),
+    arm("freezing", "lp-ft", 5, policy="lp-ft", features=True),
+    *(arm("freezing", f"{task}-head-{state}", 5, "arms/joint", policy=f"{task}-head-{state}",
+          features=True) for state in ("random", "trained") for task in BOTH),
     *(arm("freezing", policy, 3, policy=policy, features=True)
       for policy in ("layers-5", "layers-4", "layers-3", "layers-2", "layers-1", "embeddings")),
-    arm("freezing", "lp-ft", 5, policy="lp-ft", features=True),
-    *(arm("freezing", f"{task}-head-{state}", 5, policy=f"{task}-head-{state}", features=True)
-      for state in ("random", "trained") for task in BOTH),
-    arm("freezing", "gradual", 3, policy="gradual", features=True),
     *(arm("freezing", f"decay-{name}", 3, policy=f"decay-{name}", features=True)
       for name in ("0.9", "0.8", "2.6")),
+    arm("freezing", "gradual", 3, policy="gradual", features=True),
     # Few training sentences; of 4,000 the rates are those of the study above.
     *(arm("labels", f"{policy}-{sentences}", 3, rate if sentences == SENTENCES else None,
           policy=policy, sentences=sentences, select="mean")
