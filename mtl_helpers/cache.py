@@ -70,9 +70,8 @@ class FrozenCache:
         mask = torch.arange(int(lengths.max())) < lengths[:, None]  # (B, T)
         if self.depth == "encoder":
             return self.values[rows], mask[:, :1]
-        padded = self.values.new_zeros(*mask.shape, self.values.shape[-1])  # (B, T, D)
-        padded[mask] = torch.cat([self.values[self._tokens(row)] for row in rows])
-        return padded, mask.long()
+        states = [self.values[self._starts[row] : self._starts[row + 1]] for row in rows]
+        return nn.utils.rnn.pad_sequence(states, batch_first=True), mask.long()  # (B, T, D)
 
     def top(self, model: Any) -> nn.Module:
         """The model from there on, with its own parameters: takes what `collate` returns."""
@@ -84,9 +83,6 @@ class FrozenCache:
             encoder.backbone.embeddings = _Given()
         encoder.embedding_dim = model.encoder.embedding_dim
         return type(model)(encoder, dict(model.heads.items()))
-
-    def _tokens(self, row: int) -> slice:
-        return slice(self._starts[row], self._starts[row + 1])
 
     @torch.no_grad()
     def _compute(self, model: Any, token_ids: list[np.ndarray]) -> Tensor:

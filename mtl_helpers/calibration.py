@@ -93,16 +93,8 @@ def fit_temperature(true: Ids, probabilities: np.ndarray) -> float:
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Return softmax(log(probabilities) / temperature): flatter above 1, sharper below 1.
 
-    The order of the classes stays, and with it the predicted one.
-
-    Args:
-        probabilities: (N, K); rows sum to one.
-        temperature: above 0.
-
-    Raises:
-        ValueError: If any argument is not valid.
-
-    Explained in Task_4.ipynb, "Calibration".
+    The order of the classes stays, and with it the predicted one. A ValueError says which argument
+    is not valid. Explained in Task_4.ipynb, "Calibration".
     """
     if not 0 < temperature < np.inf:
         raise ValueError(f"temperature must be finite and above 0, got {temperature}")

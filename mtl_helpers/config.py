@@ -47,30 +47,25 @@ class TrainingConfig:
     progress: bool = True  # a line an epoch, and a bar in terminals
 
     def __post_init__(self) -> None:
-        valid: dict[str, Callable[[Any], bool]] = {
-            "at least 0": lambda value: 0 <= value < math.inf,
-            "at least 1": lambda value: value >= 1,
-            "above 0": lambda value: value > 0,
-            "from 0 to 1": lambda value: 0 <= value <= 1,
-            "an int of at least 0": lambda value: isinstance(value, int) and value >= 0,
-            "an int of at least 1": lambda value: isinstance(value, int) and value >= 1,
-            "None or an int of at least 1":
-                lambda value: value is None or (isinstance(value, int) and value >= 1),
-            f"one of {', '.join(SCHEDULES)}": SCHEDULES.__contains__,
-            f"one of {', '.join(DTYPES)}": DTYPES.__contains__,
-            f"one of {', '.join(WEIGHTINGS)}, or a weight for each task":
-                lambda value: isinstance(value, Mapping) or value in WEIGHTINGS}
-        rules = dict(zip(valid, (
-            ("encoder_lr", "head_lr", "weight_decay"), ("temperature",), ("clip_norm",),
-            ("warmup", "layer_decay"), ("seed",),
-            ("epochs", "batch_size", "accumulate", "processes"),
-            ("max_steps", "patience", "validate_every", "checkpoint_every"), ("schedule",),
-            ("dtype",), ("weighting",)), strict=True))
-        for rule, names in rules.items():
-            for name in names:
+        rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
+            ("encoder_lr head_lr weight_decay", "at least 0", lambda x: 0 <= x < math.inf),
+            ("temperature", "at least 1", lambda x: x >= 1),
+            ("clip_norm", "above 0", lambda x: x > 0),
+            ("warmup layer_decay", "from 0 to 1", lambda x: 0 <= x <= 1),
+            ("seed", "an int of at least 0", lambda x: isinstance(x, int) and x >= 0),
+            ("epochs batch_size accumulate processes", "an int of at least 1",
+             lambda x: isinstance(x, int) and x >= 1),
+            ("max_steps patience validate_every checkpoint_every", "None or an int of at least 1",
+             lambda x: x is None or (isinstance(x, int) and x >= 1)),
+            ("schedule", f"one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__),
+            ("dtype", f"one of {', '.join(DTYPES)}", DTYPES.__contains__),
+            ("weighting", f"one of {', '.join(WEIGHTINGS)}, or a weight for each task",
+             lambda x: isinstance(x, Mapping) or x in WEIGHTINGS))
+        for names, rule, valid in rules:
+            for name in names.split():
                 value = getattr(self, name)
                 try:
-                    right = not isinstance(value, bool) and valid[rule](value)
+                    right = not isinstance(value, bool) and valid(value)
                 except TypeError:
                     right = False
                 if not right:

@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import combinations
 
 import numpy as np
+from scipy.cluster.hierarchy import DisjointSet
 
 
 @dataclass(eq=False, repr=False)
@@ -120,19 +121,13 @@ def split_corpus(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0.
 
 def _blocks(data: LabelledSentences) -> list[list[int]]:
     """Return the rows of each set of sentences that documents or equal texts tie together."""
-    blocks: list[list[int]] = []  # the block of each row
+    tied = DisjointSet(range(len(data)))
     first_row: dict[Hashable, int] = {}
     for row, sentence in enumerate(data.sentences):
-        blocks.append([row])
         group = row if data.groups is None else data.groups[row]
         for key in (("text", _normalised(sentence)), ("group", group)):
-            pair = blocks[first_row.setdefault(key, row)], blocks[row]
-            if pair[0] is not pair[1]:
-                small, large = sorted(pair, key=len)
-                large += small
-                for moved in small:
-                    blocks[moved] = large
-    return list({id(block): sorted(block) for block in blocks}.values())
+            tied.merge(first_row.setdefault(key, row), row)
+    return [sorted(block) for block in tied.subsets()]
 
 
 def _normalised(sentence: str) -> str:

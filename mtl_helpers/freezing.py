@@ -94,8 +94,7 @@ def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay
 
     Args:
         model: a MultiTaskModel; every parameter that requires a gradient is in exactly one group.
-        encoder_lr: learning rate of the top layer.
-        head_lr: learning rate of the heads.
+        encoder_lr, head_lr: learning rates of the top layer and of the heads.
         layer_decay: factor from each layer to the one below it (Howard and Ruder 2018), the
             embeddings being the lowest; 1 gives all the same rate.
 
@@ -122,17 +121,14 @@ def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay
 
 def trainable_table(model: Any) -> str:
     """A Markdown table of the model's parts: their parameters, and how many are trainable."""
-    parts = {"embeddings": [model.encoder.backbone.embeddings]}
-    parts |= {f"layer {i}": [layer] for i, layer in enumerate(_layers(model), start=1)}
-    known = {id(p) for modules in parts.values() for m in modules for p in m.parameters()}
-    parts |= {f"head:{task}": [head] for task, head in model.heads.items()}
-    counts = {part: [p for module in modules for p in module.parameters()]
-              for part, modules in parts.items()}
-    rest = [p for p in model.encoder.parameters() if id(p) not in known]
-    if rest:
-        counts["rest of the encoder"] = rest
+    parts = {"embeddings": model.encoder.backbone.embeddings}
+    parts |= {f"layer {i}": layer for i, layer in enumerate(_layers(model), start=1)}
+    parts |= {f"head:{task}": head for task, head in model.heads.items()}
+    counts = {part: list(module.parameters()) for part, module in parts.items()}
+    known = {id(p) for found in counts.values() for p in found}
+    counts["rest of the encoder"] = [p for p in model.parameters() if id(p) not in known]
     counts["all"] = list(model.parameters())
     rows = [f"| {part} | {sum(p.numel() for p in found):,} | "
             f"{sum(p.numel() for p in found if p.requires_grad):,} |"
-            for part, found in counts.items()]
+            for part, found in counts.items() if found]
     return "\n".join(["| part | parameters | trainable |", "|---|---:|---:|", *rows])

@@ -70,9 +70,7 @@ class MultiTaskModel(nn.Module):
                 dtype: torch.dtype = torch.float32) -> dict[str, Prediction]:
         """Predictions of every task for N sentences, without dropout; one string counts as N = 1.
 
-        Args:
-            sentences: N strings.
-            dtype: what the encoder computes in.
+        `dtype` is what the encoder computes in.
         """
         sentences = [sentences] if isinstance(sentences, str) else sentences
         embeddings = torch.from_numpy(self.encoder.encode(sentences, dtype=dtype))  # (N, D)

@@ -28,12 +28,18 @@ class NotebookFigure(Figure):
         return small.getvalue()  # 64 colours: a quarter of the bytes, and pages stay small
 
 
-def new_figure(rows: int = 1, columns: int = 1, height: float = 3.4) -> tuple[Figure, np.ndarray]:
-    """An empty figure, 7.2 inches wide, and its axes (rows, columns); `height` in inches a row."""
+def new_figure(rows: int = 1, columns: int = 1, height: float = 3.4,
+               title: str = "") -> tuple[Figure, np.ndarray]:
+    """An empty figure, 7.2 inches wide, and its axes (rows, columns).
+
+    `height` is that of a row in inches. `title` states the finding, here and in every plot below.
+    """
     figure = NotebookFigure(figsize=(7.2, height * rows), dpi=100, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:
         axis.spines[["top", "right"]].set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=11)
     return figure, axes
 
 
@@ -60,10 +66,9 @@ def plot_maps(maps: Sequence[Sequence[tuple[str, np.ndarray, np.ndarray, Sequenc
 
     Args:
         maps: rows of (title, points (N, 2), class ids (N,), class names).
-        title: the finding.
         axis_name: what the two coordinates are, such as "principal component".
     """
-    figure, axes = new_figure(len(maps), len(maps[0]), height=2.9)
+    figure, axes = new_figure(len(maps), len(maps[0]), height=2.9, title=title)
     for axis, (name, points, ids, labels) in zip(axes.flat, sum(map(list, maps), []), strict=True):
         scatter_classes(axis, points, ids, labels)
         axis.set_title(name, fontsize=9)
@@ -74,14 +79,12 @@ def plot_maps(maps: Sequence[Sequence[tuple[str, np.ndarray, np.ndarray, Sequenc
             low, high = axis.get_ylim()
             axis.set_ylim(low - 0.25 * (high - low), high)  # room for the legend below the points
             axis.legend(fontsize=7, markerscale=2, loc="lower center", ncols=2, frameon=False)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def plot_cosines(cosines: np.ndarray, sentences: Sequence[str], title: str) -> Figure:
     """A heat map of the cosines (N, N) between N sentences."""
-    figure, axes = new_figure(height=5.0)
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(height=5.0, title=title)
     image = axis.imshow(cosines, cmap="cividis", vmin=min(0.0, cosines.min()), vmax=1)
     for row, column in np.ndindex(cosines.shape):
         colour = "black" if cosines[row, column] > 0.6 else "white"
@@ -92,15 +95,13 @@ def plot_cosines(cosines: np.ndarray, sentences: Sequence[str], title: str) -> F
     axis.set_xticks(range(len(sentences)), [str(i + 1) for i in range(len(sentences))])
     axis.set_xlabel("the same sentences, by row", fontsize=8)
     figure.colorbar(image, ax=axis, label="cosine", shrink=0.8)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def plot_pairs(cosines: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
     """Cosines of sentence pairs: {model: {kind of pair: values}}; a bar marks each mean."""
     kinds = list(next(iter(cosines.values())))
-    figure, axes = new_figure(height=3.6)
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(height=3.6, title=title)
     width = 0.8 / len(kinds)
     for position, found in enumerate(cosines.values()):
         for index, kind in enumerate(kinds):
@@ -114,15 +115,13 @@ def plot_pairs(cosines: Mapping[str, Mapping[str, Sequence[float]]], title: str)
     axis.set_ylabel("cosine of the two sentences")
     axis.set_ylim(top=1.02)
     legend_above(axis, len(kinds))
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def plot_gradients(norms: np.ndarray, parts: Sequence[str], losses: Sequence[str],
                    title: str) -> Figure:
     """Norms (P, L) of the gradient that each loss sends to each part; white where there is none."""
-    figure, axes = new_figure(height=0.32 * len(parts) + 1.2)
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(height=0.32 * len(parts) + 1.2, title=title)
     shown = np.ma.masked_less_equal(norms, 0)
     image = axis.imshow(shown, cmap="cividis", aspect="auto", vmin=0)
     for row, column in np.ndindex(norms.shape):
@@ -133,7 +132,6 @@ def plot_gradients(norms: np.ndarray, parts: Sequence[str], losses: Sequence[str
     axis.set_yticks(range(len(parts)), parts, fontsize=8)
     axis.set_xticks(range(len(losses)), losses, fontsize=8)
     figure.colorbar(image, ax=axis, label="norm of the gradient")
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -145,10 +143,8 @@ def plot_series(series: Mapping[str, np.ndarray], ticks: Sequence[str], axis_nam
         series: {name: (R, K)}, R >= 2 measurements at each of K places.
         ticks: K names of the places.
         axis_names: of the places and of the values, with units.
-        title: the finding.
     """
-    figure, axes = new_figure()
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(title=title)
     for index, (name, values) in enumerate(series.items()):
         x = np.arange(len(ticks)) + 0.06 * (index - (len(series) - 1) / 2)  # side by side
         errors = 2 * values.std(axis=0, ddof=1) / np.sqrt(len(values))  # (R, K) -> (K,)
@@ -158,7 +154,6 @@ def plot_series(series: Mapping[str, np.ndarray], ticks: Sequence[str], axis_nam
     axis.set_xlabel(axis_names[0])
     axis.set_ylabel(axis_names[1])
     legend_above(axis, 2)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -167,7 +162,6 @@ def plot_schedule(schedules: Mapping[str, Sequence[tuple[str, ...]]], title: str
 
     Args:
         schedules: {name: the tasks of each of its first S steps}, such as `Batch.tasks`.
-        title: the finding.
 
     Raises:
         TypeError: If the tasks of a step are a string and not a tuple.
@@ -175,8 +169,7 @@ def plot_schedule(schedules: Mapping[str, Sequence[tuple[str, ...]]], title: str
     for tasks in sum(map(list, schedules.values()), []):
         if isinstance(tasks, str):
             raise TypeError(f"schedules must have a tuple of tasks for each step, got {tasks!r}")
-    figure, axes = new_figure(height=0.42 * len(schedules) + 1.3)
-    axis = axes[0, 0]
+    figure, ((axis,),) = new_figure(height=0.42 * len(schedules) + 1.3, title=title)
     cells = [(task, step, row - 0.4 + 0.8 * part / len(tasks), 0.8 / len(tasks))
              for row, steps in enumerate(schedules.values())
              for step, tasks in enumerate(steps, 1)
@@ -193,35 +186,28 @@ def plot_schedule(schedules: Mapping[str, Sequence[tuple[str, ...]]], title: str
     axis.spines["left"].set_visible(False)
     axis.set_xlabel("step")
     legend_above(axis, 4)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
 def plot_losses(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str, smooth: int = 20,
-                validation: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
-                floors: Mapping[str, float] | None = None,
-                value_name: str = "cross-entropy (nats)") -> Figure:
+                floors: Mapping[str, float] | None = None) -> Figure:
     """The training loss of each task: every step faint, and a running mean.
 
     Args:
         curves: {task: (steps (S,), losses (S,))}, as `History.losses` returns them.
-        title: the finding.
         smooth: how many of the task's steps a mean is over; it stands at their middle.
-        validation: {task: (steps (E,), losses (E,))}, drawn as hollow markers.
         floors: {task: least loss that can be expected}, drawn as broken lines.
-        value_name: of the loss, with its unit.
 
     Raises:
-        ValueError: If smooth is below 1, a curve has no steps, or validation or floors has a task
-            that curves lacks.
+        ValueError: If smooth is below 1, a curve has no steps, or floors has a task that curves
+            lacks.
     """
-    validation, floors = validation or {}, floors or {}
+    floors = floors or {}
     if smooth < 1:
         raise ValueError(f"smooth must be at least 1, got {smooth}")
-    if unknown := (set(validation) | set(floors)) - set(curves):
-        raise ValueError(f"validation and floors must have tasks of curves, got {sorted(unknown)}")
-    figure, axes = new_figure(height=3.8)
-    axis = axes[0, 0]
+    if unknown := set(floors) - set(curves):
+        raise ValueError(f"floors must have tasks of curves, got {sorted(unknown)}")
+    figure, ((axis,),) = new_figure(height=3.8, title=title)
     for index, (task, (steps, losses)) in enumerate(curves.items()):
         colour, marker = COLOURS[index], MARKERS[index]
         n = min(smooth, len(steps))
@@ -231,18 +217,13 @@ def plot_losses(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str,
         axis.plot(steps, losses, color=colour, alpha=0.25, linewidth=0.7)
         axis.plot(*means, color=colour, marker=marker, markersize=4, markevery=0.1, linewidth=1.6,
                   label=f"{task}, mean of {n} steps")
-        if task in validation:
-            axis.plot(*validation[task], color="black", linestyle="none", marker=marker,
-                      markersize=8, markerfacecolor="white", markeredgecolor=colour,
-                      markeredgewidth=1.6, zorder=3, label=f"{task}, validation")
         if task in floors:
             axis.axhline(floors[task], color=colour, linestyle=DASHES[index % 3], linewidth=1.4,
                          label=f"{task}, best possible {floors[task]:.2f}")
     axis.set_ylim(bottom=0)
     axis.set_xlabel("step")
-    axis.set_ylabel(value_name)
+    axis.set_ylabel("cross-entropy (nats)")
     legend_above(axis, len(curves))
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -253,12 +234,12 @@ def plot_confusions(matrices: Mapping[str, tuple[np.ndarray, Sequence[str]]],
     Args:
         matrices: {name: (counts (K, K), K class names)}; a row is a true class, a column a
             predicted one.
-        title: the finding.
 
     Raises:
         ValueError: If counts are not (K, K) for K class names.
     """
-    figure, axes = new_figure(-(-len(matrices) // 2), min(len(matrices), 2), height=3.9)
+    columns = min(len(matrices), 2)
+    figure, axes = new_figure(-(-len(matrices) // 2), columns, height=3.9, title=title)
     for axis in axes.flat[len(matrices):]:
         axis.remove()
     for axis, (name, (counts, labels)) in zip(axes.flat, matrices.items(), strict=False):
@@ -277,7 +258,6 @@ def plot_confusions(matrices: Mapping[str, tuple[np.ndarray, Sequence[str]]],
         axis.set_xlabel("predicted", fontsize=8)
         axis.set_ylabel("true (% of the row)", fontsize=8)
         axis.set_title(name, fontsize=9)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -288,9 +268,8 @@ def plot_reliability(panels: Mapping[str, Mapping[str, tuple[np.ndarray, ...]]],
     Args:
         panels: {panel: {curve: what `calibration.reliability` returns: edges (B + 1,), counts
             (B,), confidence (B,) and accuracy (B,), NaN where a bin is empty}}.
-        title: the finding.
     """
-    figure, axes = new_figure(1, len(panels), height=3.9)
+    figure, axes = new_figure(1, len(panels), height=3.9, title=title)
     lowest = min(np.nanmin(curve[2:]) for curves in panels.values() for curve in curves.values())
     for axis, (name, curves) in zip(axes.flat, panels.items(), strict=True):
         axis.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1,
@@ -308,7 +287,6 @@ def plot_reliability(panels: Mapping[str, Mapping[str, tuple[np.ndarray, ...]]],
         axis.set_ylabel("accuracy (share right)", fontsize=8)
         axis.legend(fontsize=8, loc="lower right", frameon=False,
                     title="area: sentences in a bin", title_fontsize=8)
-    figure.suptitle(title, fontsize=11)
     return figure
 
 
@@ -319,7 +297,6 @@ def plot_intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]
 
     Args:
         panels: {panel: {arm: (value, low, high)}}; an arm may be missing in a panel.
-        title: the finding.
         axis_name: of the score, with its unit.
         references: {panel: {name: value}}, drawn as vertical lines.
 
@@ -331,7 +308,7 @@ def plot_intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]
         raise ValueError(f"references must have panels among {list(panels)}, got {sorted(unknown)}")
     arms = list(dict.fromkeys(arm for found in panels.values() for arm in found))
     room = 10 * max([len(lines) for lines in references.values()], default=0)  # points
-    figure, axes = new_figure(1, len(panels), height=0.3 * len(arms) + 1.3 + room / 72)
+    figure, axes = new_figure(1, len(panels), height=0.3 * len(arms) + 1.3 + room / 72, title=title)
     for index, (axis, (name, found)) in enumerate(zip(axes.flat, panels.items(), strict=True)):
         for arm, (value, low, high) in found.items():
             if not low <= value <= high:
@@ -351,5 +328,4 @@ def plot_intervals(panels: Mapping[str, Mapping[str, tuple[float, float, float]]
         axis.tick_params(labelsize=8)
         axis.grid(color="0.9")
         axis.set_axisbelow(True)
-    figure.suptitle(title, fontsize=11)
     return figure

@@ -179,22 +179,20 @@ def test_plot_schedule_refuses_a_task_that_is_not_in_a_tuple() -> None:
         plots.plot_schedule({"joint": [("genre",), "genre"]}, "finding")
 
 
-def test_plot_losses_draws_steps_means_validation_and_floors() -> None:
+def test_plot_losses_draws_steps_means_and_floors() -> None:
     steps, losses = np.array([1, 3, 5, 7]), np.array([4.0, 2.0, 3.0, 1.0])
     figure = plots.plot_losses({"genre": (steps, losses), "sentiment": (steps[:1], losses[:1])},
-                               "finding", smooth=2, floors={"genre": 0.5},
-                               validation={"genre": (np.array([4, 7]), np.array([3.5, 1.5]))})
+                               "finding", smooth=2, floors={"genre": 0.5})
     (axis,) = drawn(figure, "finding")
-    raw, mean, validation, floor, *other = axis.lines
+    raw, mean, floor, *other = axis.lines
     assert raw.get_xdata().tolist() == steps.tolist() and raw.get_ydata().tolist() == [4, 2, 3, 1]
     assert raw.get_alpha() < 0.5
     np.testing.assert_allclose(mean.get_data(), [[2, 4, 6], [3, 2.5, 2]])
-    np.testing.assert_allclose(validation.get_data(), [[4, 7], [3.5, 1.5]])
     assert floor.get_ydata() == [0.5, 0.5] and floor.get_linestyle() != "-"
     assert len(other) == 2 and other[1].get_ydata().tolist() == [4]  # fewer steps than `smooth`
-    assert other[1].get_marker() != mean.get_marker() == validation.get_marker()
-    assert legend(axis) == ["genre, mean of 2 steps", "genre, validation",
-                            "genre, best possible 0.50", "sentiment, mean of 1 steps"]
+    assert other[1].get_marker() != mean.get_marker()
+    assert legend(axis) == ["genre, mean of 2 steps", "genre, best possible 0.50",
+                            "sentiment, mean of 1 steps"]
     assert (axis.get_xlabel(), axis.get_ylabel()) == ("step", "cross-entropy (nats)")
     assert axis.get_ylim()[0] == 0
     assert_legible(figure)
