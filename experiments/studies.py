@@ -74,6 +74,7 @@ ARMS = [
     arm("freezing", "everything", 5, "arms/joint", policy="everything"),
     arm("freezing", "encoder", 5, policy="encoder"),
     arm("freezing", "encoder-hidden", 5, policy="encoder", hidden_dim=128),
+    arm("freezing", "full", 1, features=True),  # arms/joint, for how far its features move
     arm("freezing", "lp-ft", 5, policy="lp-ft", features=True),
     *(arm("freezing", f"{task}-head-{state}", 5, "arms/joint", policy=f"{task}-head-{state}",
           features=True) for state in ("random", "trained") for task in BOTH),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,9 @@ from experiments.drift import (
     STEPS,
     DriftSetting,
     scored_sentences,
-    start_path,
 )
 from experiments.records import RESULTS, read_record, read_records
-from experiments.studies import domain_arm
+from experiments.studies import ARMS, domain_arm
 from experiments.train import LABELS, Setting, build
 from mtl_helpers import GENRES, freeze, paired_test, trainable_table
 from mtl_helpers.plots import COLOURS, MARKERS, new_figure
@@ -271,19 +271,25 @@ def draw_labels() -> Figure:
     return figure
 
 
+def features(name: str, rate: float = 1e-4) -> list[float]:
+    """CKA of the embeddings' and each layer's features with those before; of seed 0, at a rate."""
+    setting = next(s for s, *_ in ARMS if (s.study, s.arm) == ("freezing", name))
+    path = replace(setting, encoder_lr=rate).path
+    return read_record(path)["cka"] if path.is_file() else []
+
+
 def draw_features() -> Figure:
-    """How like each layer's features are to those before training."""
-    figure, axes = new_figure(height=3.4)
-    arms = {k: v for k, v in DEPTHS.items() if k in ("2", "4")} | ORDERS
-    features = {title: np.array([run["cka"] for run in runs(*arm)]) for title, arm in arms.items()}
-    features["nothing"] = np.array([read_record(start_path(seed))["cka"] for seed in SEEDS])
-    for index, (title, values) in enumerate(features.items()):
-        if len(values):
-            axes[0, 0].plot(values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
+    """How like each layer's features are to those before training, at one rate."""
+    figure, axes = new_figure(height=3.4, title="title")
+    arms = {"everything": ("freezing", "full")} | ORDERS | {"layers 5 and 6": DEPTHS["4"]}
+    for index, (title, (_, name)) in enumerate(arms.items()):
+        if values := features(name):
+            axes[0, 0].plot(values, color=COLOURS[index], marker=MARKERS[index],
                             markersize=4, linewidth=1.2, label=title)
     axes[0, 0].set_xticks(range(7), ["embeddings", *(f"layer {k}" for k in range(1, 7))],
                           fontsize=8)
     axes[0, 0].set_ylabel("CKA with the features before")
+    axes[0, 0].grid(axis="y", color="0.9")
     legend_below(figure, axes)
     return figure
 
