@@ -92,6 +92,40 @@ def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
     return "\n".join(lines)
 
 
+def choices() -> str:
+    """What to freeze in which case, and what the records say of it."""
+    speed = read_records("benchmarks")["freezing"]["rows"]["bfloat16"]
+
+    def f1(study: str, name: str) -> str:
+        return ", ".join(f"{score(study, name, task).value:.3f} {task}" for task in LABELS)
+
+    def faster(kept: str) -> str:
+        return f"an epoch {speed[f'{kept}, kept']['faster than full']:.3g} times as fast"
+
+    rows = {
+        "hardly any time to train": ("the encoder; heads on kept vectors",
+                                     f"{f1('freezing', 'encoder')}; {faster('encoder')}"),
+        "little time": ("four of six layers, kept",
+                        f"{f1('freezing', 'layers-4')}; {faster('layers:4')}"),
+        "a few thousand sentences with labels": ("the lower three layers, or nothing",
+                                                 f"{f1('freezing', 'layers-3')}, or "
+                                                 f"{f1(*FULL)}"),
+        "four times as many": ("nothing", f1("headline", "joint")),
+        "another task must stay to the bit": (
+            "the encoder", f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
+        "another task should stay, and this one learn": (
+            "nothing; replay, or distillation",
+            "its change: " + " or ".join(f"{drift_of(remedy, 'genre', 'genre').value:+.3f}"
+                                         for remedy in ("replay", "distillation"))),
+        "a head must stay as it is": (
+            "that head, once it is trained; its task keeps its labels",
+            "its task, beside a head that trains: " + " or ".join(
+                f"{gain(task, FULL, ('freezing', f'{task}-head-trained')).value:+.3f}"
+                for task in LABELS))}
+    return "\n".join(["| case | freeze | what the records say (macro-F1) |", "|---|---|---|",
+                      *(f"| {case} | {' | '.join(cells)} |" for case, cells in rows.items())])
+
+
 def few_labels() -> str:
     """Macro-F1 by the number of training sentences."""
     columns = [f"{task}, {title}" for task in LABELS for title in POLICIES.values()]
@@ -215,7 +249,8 @@ def legend_below(figure: Figure, axes: np.ndarray) -> None:
 
 def draw_depths() -> Figure:
     """Macro-F1 by how much is frozen."""
-    figure, axes = new_figure(1, 2, height=3.2)
+    figure, axes = new_figure(1, 2, height=3.2, title="Half of the layers can rest; with "
+                              "five of six frozen both tasks lose")
     for axis, task, colour in zip(axes.flat, LABELS, COLOURS, strict=False):
         found = [score(*arm, task) for arm in DEPTHS.values()]
         axis.errorbar(range(len(found)), [one.value for one in found],
@@ -280,7 +315,8 @@ def features(name: str, rate: float = 1e-4) -> list[float]:
 
 def draw_features() -> Figure:
     """How like each layer's features are to those before training, at one rate."""
-    figure, axes = new_figure(height=3.4, title="title")
+    figure, axes = new_figure(height=3.4, title="Training changes the upper layers; after a "
+                              "probe, or with small rates below, less of it")
     arms = {"everything": ("freezing", "full")} | ORDERS | {"layers 5 and 6": DEPTHS["4"]}
     for index, (title, (_, name)) in enumerate(arms.items()):
         if values := features(name):
@@ -294,7 +330,7 @@ def draw_features() -> Figure:
     return figure
 
 
-FIGURES = {"drift": draw_drift}
+FIGURES = {"drift": draw_drift, "depths": draw_depths, "features": draw_features}
 
 
 def path_of(name: str) -> Path:

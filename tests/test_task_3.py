@@ -19,6 +19,7 @@ DRIFTED = [setting for setting in drift.jobs() if setting.path.is_file()]
 
 def test_tables_have_a_cell_for_each_column() -> None:
     for table in (task_3.policies(task_3.SCENARIOS), task_3.policies(task_3.DEPTHS),
+                  task_3.policies(task_3.ORDERS), task_3.choices(),
                   task_3.few_labels(), task_3.domains(), task_3.drifts(), task_3.speeds()):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
