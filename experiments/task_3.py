@@ -270,7 +270,8 @@ def draw_depths() -> Figure:
 
 def draw_drift() -> Figure:
     """The frozen head's score while the other task trains on."""
-    figure, axes = new_figure(1, 2, height=3.6)
+    figure, axes = new_figure(1, 2, height=3.6, title="A frozen head may lose its task: genre "
+                              "falls, sentiment dips and recovers")
     steps = np.arange(0, STEPS + 1, EVERY)
     for axis, frozen in zip(axes.flat, LABELS, strict=True):
         for index, remedy in enumerate(REMEDIES):
@@ -287,8 +288,6 @@ def draw_drift() -> Figure:
         axis.grid(axis="y", color="0.9")
     axes[0, 0].set_ylabel("macro-F1 of the frozen head")
     legend_below(figure, axes)
-    figure.suptitle("A frozen head may lose its task: genre falls, sentiment dips and recovers",
-                    fontsize=11)
     return figure
 
 
@@ -312,10 +311,10 @@ def draw_labels() -> Figure:
     return figure
 
 
-def features(name: str, rate: float = 1e-4) -> list[float]:
-    """CKA of the embeddings' and each layer's features with those before; of seed 0, at a rate."""
+def features(name: str) -> list[float]:
+    """CKA of the embeddings' and each layer's features with those before; seed 0, rate 1e-4."""
     setting = next(s for s, *_ in ARMS if (s.study, s.arm) == ("freezing", name))
-    path = replace(setting, encoder_lr=rate).path
+    path = replace(setting, encoder_lr=1e-4).path
     return read_record(path)["cka"] if path.is_file() else []
 
 
