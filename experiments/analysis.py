@@ -61,13 +61,17 @@ def score(study: str, name: str, task: str, metric: str = "macro_f1",
 
 @functools.cache
 def gain(task: str, first: tuple[str, str], second: tuple[str, str], metric: str = "macro_f1",
-         genres: tuple[str, ...] = tuple(GENRES)) -> Estimate:
-    """How much higher the second arm scores than the first on the same sentences."""
+         genres: tuple[str, ...] = tuple(GENRES), by_seed: bool = False) -> Estimate:
+    """How much higher the second arm scores than the first on the same sentences.
+
+    `by_seed` compares the runs of each seed: for arms whose seeds have other training sentences.
+    """
     rows, true, groups = test_labels(task, genres)
     both = [predictions(runs(*arm), task)[:, rows] for arm in (first, second)]
     test_of = paired_test(true, *both, metric, groups=groups)
-    seeds = [seed_margin(scores(true, predicted, task, metric)) for predicted in both]
-    margin = np.hypot((test_of.high - test_of.low) / 2, np.hypot(*seeds))
+    each = [scores(true, predicted, task, metric) for predicted in both]
+    seeds = seed_margin(each[1] - each[0]) if by_seed else np.hypot(*map(seed_margin, each))
+    margin = np.hypot((test_of.high - test_of.low) / 2, seeds)
     return Estimate(test_of.difference, float(margin), min(map(len, both)))
 
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from experiments.records import read_record
-from experiments.train import PASSES, RATES, SENTENCES, Setting, record
+from experiments.train import PASSES, RATES, Setting, record
 from mtl_helpers import GENRES
 
 BOTH = ("genre", "sentiment")
@@ -83,13 +83,14 @@ ARMS = [
     *(arm("freezing", f"decay-{name}", 3, policy=f"decay-{name}", features=True)
       for name in ("0.9", "0.8", "2.6")),
     arm("freezing", "gradual", 3, policy="gradual", features=True),
-    # Few training sentences; of 4,000 the rates are those of the study above.
-    *(arm("labels", f"{policy}-{sentences}", 3, rate if sentences == SENTENCES else None,
-          policy=policy, sentences=sentences, select="mean")
-      for sentences in (50, 200, 1000, SENTENCES)
-      for policy, rate in (("encoder", "freezing/encoder"), ("lp-ft", "freezing/lp-ft"),
-                           ("full", "arms/joint"))),
-    # Sentiment of a genre that was not trained on. Whatever tunes the encoder has one rate.
+    # Few training sentences. Of 4,000 there are the runs above. Whatever tunes the encoder has one
+    # rate, here and below.
+    *(arm("labels", f"{policy}-{sentences}", 3, rate, policy=policy, sentences=sentences,
+          select="mean")
+      for sentences in (50, 200, 1000)
+      for policy, rate in (("encoder", None), ("lp-ft", "arms/sentiment"),
+                           ("full", "arms/sentiment"))),
+    # Sentiment of a genre that was not trained on.
     *(arm("domain", domain_arm(policy, genre), 3, rate, tasks=("sentiment",), policy=policy,
           held_out=genre)
       for genre in GENRES for policy, rate in (("encoder", "freezing/encoder"),

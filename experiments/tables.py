@@ -19,9 +19,10 @@ from mtl_helpers import GENRES, bootstrap_interval, score_regression
 from mtl_helpers.plots import plot_pairs
 
 QUESTIONS = {
-    "Task_1.ipynb": "How does a sentence transformer make vectors, and what do these know?",
+    "Task_1.ipynb": "How does a sentence transformer turn sentences into vectors, and what do "
+                    "those vectors know?",
     "Task_2.ipynb": "How does one shared encoder serve several tasks at once?",
-    "Task_3.md": "What should be frozen, when, and what does it cost?",
+    "Task_3.md": "What should be frozen, and what does it cost?",
     "Task_4.ipynb": "How is such a model trained, and does multi-task training help?",
 }
 
@@ -144,11 +145,11 @@ BASELINES = {  # record in results/baselines: its name in the tables
     "majority": "always the commonest class",
     "vader": "VADER (word list and rules)",
     "tfidf": "TF-IDF, logistic regression",
-    "embeddings": "frozen embeddings, logistic regression",
+    "embeddings": "frozen encoder, logistic regression",
 }
 ARM_NAMES = {
     "genre": "genre alone", "sentiment": "sentiment alone", "joint": "both, joint",
-    "joint-single-rate": "both, joint, at the rate chosen for one task",
+    "joint-single-rate": "both, joint, at 1e-4",
     "alternating": "both, alternating", "proportional": "both, proportional",
     "genre-equal-labels": "genre alone, half the passes",
     "sentiment-equal-labels": "sentiment alone, half the passes",

@@ -29,7 +29,7 @@ from experiments.drift import (
 )
 from experiments.records import RESULTS, read_record, read_records
 from experiments.studies import ARMS, domain_arm
-from experiments.train import LABELS, Setting, build
+from experiments.train import LABELS, SENTENCES, Setting, build
 from mtl_helpers import GENRES, freeze, paired_test, trainable_table
 from mtl_helpers.plots import COLOURS, MARKERS, new_figure
 
@@ -61,8 +61,7 @@ ORDERS: dict[str, Arm] = {
     "rate over 2.6 a layer down": ("freezing", "decay-2.6"),
 }
 WHOLE: dict[str, Arm] = {"one rate for all": FULL, "one rate for all, the single tasks'": SINGLE}
-POLICIES = {"encoder": "encoder frozen", "lp-ft": "probe, then everything", "full": "everything"}
-SIZES = (50, 200, 1000, 4000)
+POLICIES = {"encoder": "encoder frozen", "lp-ft": "LP-FT", "full": "everything"}
 REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
                 "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
                 "distillation": "distillation of the frozen head"}
@@ -106,15 +105,22 @@ def choices() -> str:
         times = 3 * speed["full"]["seconds"] / (row["fill_seconds"] + epochs * row["seconds"])
         return (f"filling and {epochs} epochs {times:.1f} times as fast as 3 epochs of everything")
 
+    def more(size: int, policy: str) -> str:
+        gains = ((task, label_gain(size, policy, task)) for task in LABELS)
+        return "over a frozen encoder " + ", ".join(
+            f"{one.value:+.3f} ± {one.margin:.3f} {task}" for task, one in gains)
+
     rows = {
         "hardly any time to train": ("the encoder; heads on kept vectors",
                                      f"{f1('freezing', 'encoder')}; {faster('encoder', 20)}"),
         "little time": ("four of six layers, kept",
                         f"{f1('freezing', 'layers-4')}; {faster('layers:4', 3)}"),
-        "a few thousand sentences with labels": ("the lower three layers, or nothing",
+        "50 sentences with labels": ("nothing, after a probe (LP-FT)", more(50, "lp-ft")),
+        "1,000": ("nothing", more(1000, "full")),
+        "a few thousand": ("the lower three layers, or nothing",
                                                  f"{f1('freezing', 'layers-3')}, or "
                                                  f"{f1(*FULL)}"),
-        "four times as many": ("nothing; freezing was not tried", f1("headline", "joint")),
+        "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
         "another task must stay to the bit": (
             "the encoder", f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
         "another task should stay, and this one learn": (
@@ -132,23 +138,35 @@ def choices() -> str:
 
 
 def few_labels() -> str:
-    """Macro-F1 by the number of training sentences."""
-    columns = [f"{task}, {title}" for task in LABELS for title in POLICIES.values()]
+    """Macro-F1 of a frozen encoder by the number of training sentences, and what training adds."""
+    columns = [f"{task}: {title}" for task in LABELS
+               for title in (POLICIES["encoder"], "LP-FT, gain", "everything, gain")]
     lines = [f"| training sentences | {' | '.join(columns)} |", f"|---:|{'---:|' * len(columns)}"]
     for size, arms in label_arms().items():
-        cells = [str(score(*arms[policy], task)) if policy in arms else ""
-                 for task in LABELS for policy in POLICIES]
-        lines.append(f"| {size:,} | {' | '.join(cells)} |")
+        if len(arms) == len(POLICIES):
+            cells = []
+            for task in LABELS:
+                more = [label_gain(size, policy, task) for policy in ("lp-ft", "full")]
+                cells += [str(score(*arms["encoder"], task)),
+                          *(f"{one.value:+.3f} ± {one.margin:.3f}" for one in more)]
+            lines.append(f"| {size:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def label_gain(size: int, policy: str, task: str) -> Estimate:
+    """How much higher a policy scores than a frozen encoder, with as many training sentences."""
+    arms = label_arms()[size]
+    return gain(task, arms["encoder"], arms[policy], by_seed=size < SENTENCES)
 
 
 def label_arms() -> dict[int, dict[str, Arm]]:
     """The recorded arms by training sentences and policy.
 
-    The last one, of the whole training split, has three epochs, its last weights and another rate.
+    Those of 4,000 and of all are runs of other studies at the same rate, with their last weights.
     """
     found = {size: {policy: ("labels", f"{policy}-{size}") for policy in POLICIES}
-             for size in SIZES}
+             for size in (50, 200, 1000)}
+    found[4000] = {"encoder": DEPTHS["all 6"], "lp-ft": ("freezing", "lp-ft"), "full": SINGLE}
     found[16592] = {"full": ("headline", "joint")}
     return {size: there for size, arms in found.items()
             if (there := {policy: arm for policy, arm in arms.items() if runs(*arm)})}
@@ -171,8 +189,8 @@ def other_genre(policy: str, genre: str | None = None, inside: bool = False,
 
 def domains() -> str:
     """Sentiment macro-F1 on a genre that was not trained on, and on the three that were."""
-    lines = [f"| policy | {' | '.join(GENRES)} | mean | gain over full | the other three, mean "
-             "| gain over full |", f"|---|{'---:|' * 8}"]
+    lines = [f"| trained | {' | '.join(GENRES)} | mean | gain over everything "
+             "| the other three, mean | gain over everything |", f"|---|{'---:|' * 8}"]
     for policy, title in POLICIES.items():
         if all(runs("domain", domain_arm(policy, genre)) for genre in GENRES):
             cells = [str(other_genre(policy, genre)) for genre in GENRES]
@@ -181,6 +199,9 @@ def domains() -> str:
                 more = other_genre(policy, inside=inside, over="full")
                 cells.append("" if policy == "full" else f"{more.value:+.3f} ± {more.margin:.3f}")
             lines.append(f"| {title} | {' | '.join(cells)} |")
+    known = [score("arms", "sentiment", "sentiment", genres=(genre,)) for genre in GENRES]
+    lines.append(f"| everything, on all four genres | {' | '.join(map(str, known))} "
+                 f"| {mean(known, True)} | | | |")
     return "\n".join(lines)
 
 
@@ -293,7 +314,8 @@ def draw_drift() -> Figure:
 
 def draw_labels() -> Figure:
     """Macro-F1 by the number of training sentences."""
-    figure, axes = new_figure(1, 2, height=3.4)
+    figure, axes = new_figure(1, 2, height=3.4, title="LP-FT is ahead of a frozen encoder "
+                              "from 50 sentences on")
     for axis, task in zip(axes.flat, LABELS, strict=True):
         for index, (policy, title) in enumerate(POLICIES.items()):
             found = {size: score(*arms[policy], task) for size, arms in label_arms().items()
@@ -303,6 +325,8 @@ def draw_labels() -> Figure:
                           [one.margin for one in found.values()], label=title, capsize=3,
                           color=COLOURS[index], marker=MARKERS[index], markersize=4, linewidth=1.2)
         axis.set_xscale("log")
+        axis.set_xticks([*label_arms()], [f"{size:,}" for size in label_arms()], fontsize=8)
+        axis.minorticks_off()
         axis.set_title(task, fontsize=10)
         axis.set_xlabel("training sentences")
         axis.grid(axis="y", color="0.9")
@@ -335,7 +359,8 @@ def draw_features() -> Figure:
     return figure
 
 
-FIGURES = {"drift": draw_drift, "depths": draw_depths, "features": draw_features}
+FIGURES = {"drift": draw_drift, "depths": draw_depths, "features": draw_features,
+           "labels": draw_labels}
 
 
 def path_of(name: str) -> Path:

@@ -237,7 +237,9 @@ def headings(path: Path) -> list[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them from Markdown."""
+    """The anchors of a page's headings: GitHub's in Markdown, Jupyter's in a notebook."""
+    if path.suffix == ".ipynb":
+        return {heading.replace(" ", "-") for heading in headings(path)}
     words = [re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings(path)]
     return {heading.replace(" ", "-") for heading in words}
 
@@ -493,7 +495,7 @@ def test_the_markdown_gate_fails_on_its_examples(line: str) -> None:
 def test_links_that_lead_nowhere_are_found(tmp_path: Path) -> None:
     page, notebook = tmp_path / "README.md", tmp_path / "Task_1.ipynb"
     nbformat.write(good_notebook(), notebook)
-    good = ["Task_1.ipynb", "Task_1.ipynb#show-it", "#the-two-commands", "https://example.org/x"]
+    good = ["Task_1.ipynb", "Task_1.ipynb#Show-it", "#the-two-commands", "https://example.org/x"]
     heading = "## The `two` commands\n"
     page.write_text(heading + "\n".join(f"[x]({link})" for link in good), encoding="utf-8")
     assert broken_links(page) == []

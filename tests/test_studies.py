@@ -101,6 +101,16 @@ def test_an_arm_gains_nothing_over_itself() -> None:
     assert abs(there.value + back.value) < 1e-12 and abs(there.margin - back.margin) < 1e-12
 
 
+def test_runs_of_a_seed_are_compared_where_each_seed_has_other_sentences() -> None:
+    arm = "labels", "encoder-50"
+    assert analysis.gain("genre", arm, arm, by_seed=True).margin == 0 < analysis.gain(
+        "genre", arm, arm).margin
+    drawn = [[train.training_data(replace(ARM["labels", f"{policy}-50"], seed=seed)).sentences
+              for policy in ("encoder", "lp-ft", "full")] for seed in range(3)]
+    assert all(len(rows[0]) == 50 and rows == [rows[0]] * 3 for rows in drawn)
+    assert len({tuple(rows[0]) for rows in drawn}) == 3
+
+
 def test_tables_have_a_cell_for_each_column() -> None:
     for table in (tables.arms(), tables.gains(), tables.headline(), tables.weighting(),
                   tables.scarce(), tables.valence(), tables.training_speed().split("\n\n")[0]):
