@@ -110,6 +110,7 @@ def choices() -> str:
         return "over a frozen encoder " + ", ".join(
             f"{one.value:+.3f} ± {one.margin:.3f} {task}" for task, one in gains)
 
+    there = other_genre("full", over="encoder")
     rows = {
         "hardly any time to train": ("the encoder; heads on kept vectors",
                                      f"{f1('freezing', 'encoder')}; {faster('encoder', 20)}"),
@@ -120,6 +121,8 @@ def choices() -> str:
         "a few thousand": ("the lower three layers, or nothing",
                                                  f"{f1('freezing', 'layers-3')}, or "
                                                  f"{f1(*FULL)}"),
+        "a domain without labels": ("nothing", "sentiment there, over a frozen encoder "
+                                    f"{there.value:+.3f} ± {there.margin:.3f}"),
         "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
         "another task must stay to the bit": (
             "the encoder", f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
