@@ -116,7 +116,7 @@ def choices() -> str:
                                      f"{f1('freezing', 'encoder')}; {faster('encoder', 20)}"),
         "little time": ("four of six layers, kept",
                         f"{f1('freezing', 'layers-4')}; {faster('layers:4', 3)}"),
-        "50 sentences with labels": ("nothing, after a probe (LP-FT)", more(50, "lp-ft")),
+        "50 sentences to train on": ("nothing, after a probe (LP-FT)", more(50, "lp-ft")),
         "1,000": ("nothing", more(1000, "full")),
         "a few thousand": ("the lower three layers, or nothing",
                                                  f"{f1('freezing', 'layers-3')}, or "
@@ -193,7 +193,7 @@ def other_genre(policy: str, genre: str | None = None, inside: bool = False,
 def domains() -> str:
     """Sentiment macro-F1 on a genre that was not trained on, and on the three that were."""
     lines = [f"| trained | {' | '.join(GENRES)} | mean | gain over everything "
-             "| the other three, mean | gain over everything |", f"|---|{'---:|' * 8}"]
+             "| the other three pooled, mean | gain over everything |", f"|---|{'---:|' * 8}"]
     for policy, title in POLICIES.items():
         if all(runs("domain", domain_arm(policy, genre)) for genre in GENRES):
             cells = [str(other_genre(policy, genre)) for genre in GENRES]

@@ -1,6 +1,7 @@
 """The pages against the records: tables are generated, records are whole and can be computed."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,17 @@ def test_the_page_shows_what_the_records_say(page) -> None:
     command = [sys.executable, "-m", "cogapp", "--check", page]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+TIMES = records.read_records("benchmarks")["documents"]["documents"]
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_document_says_how_long_it_took(name) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    told = re.search(r"How long it takes\.\*\* (?:About )?(\w+) minutes? on two CPU cores", text)[1]
+    minutes = ["A", "two", "three", "four", "five", "six", "seven", "eight"].index(told) + 1
+    assert minutes == max(1, round(TIMES[name] / 60))
 
 
 @pytest.fixture(scope="module")
