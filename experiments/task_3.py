@@ -121,9 +121,9 @@ def choices() -> str:
         "a few thousand": ("the lower three layers, or nothing",
                                                  f"{f1('freezing', 'layers-3')}, or "
                                                  f"{f1(*FULL)}"),
+        "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
         "a domain without labels": ("nothing", "sentiment there, over a frozen encoder "
                                     f"{there.value:+.3f} ± {there.margin:.3f}"),
-        "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
         "another task must stay to the bit": (
             "the encoder", f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
         "another task should stay, and this one learn": (
