@@ -41,7 +41,8 @@ def minutes() -> str:
 
 def encoders() -> str:
     """Probe scores of every model of Task 1 that has a record."""
-    records, speed = read_records("encoders"), read_records("benchmarks")["models"]["rows"]
+    records, timed = read_records("encoders"), read_records("benchmarks")["models"]
+    speed, place = timed["rows"], timed["environment"]
     lines = [
         "| model | parameters | dim | sentences/s | published "
         "| genre accuracy | sentiment macro-F1 |",
@@ -62,7 +63,10 @@ def encoders() -> str:
             f"| {scores['genre']['accuracy']:.3f} "
             f"| {scores['sentiment']['macro_f1']:.3f} [{low:.2f}, {high:.2f}] |"
         )
-    return "\n".join(lines)
+    return "\n".join(lines) + (
+        f"\n\nSpeeds are of {timed['config']['sentences']} sentences in {timed['config']['dtype']} "
+        f"on {place['threads']} threads of an {place['processor']} processor "
+        "(`python -m benchmarks.models`).")
 
 
 def encode_speed() -> str:

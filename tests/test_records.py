@@ -34,6 +34,18 @@ def test_a_document_says_how_long_it_took(name) -> None:
     assert minutes == max(1, round(TIMES[name] / 60))
 
 
+@pytest.mark.parametrize(("page", "name", "said"), [
+    ("Task_1.ipynb", "models", "of 300 sentences in fp32 on two threads of an AMD EPYC processor"),
+    ("Task_2.ipynb", "sharing", "on two threads of an AMD EPYC processor")])
+def test_a_page_names_the_machine_of_its_speeds(page, name, said) -> None:
+    record = records.read_records("benchmarks")[name]
+    assert said in (ROOT / page).read_text(encoding="utf-8")
+    place = record["environment"]
+    assert (place["threads"], place["processor"]) == (2, "AMD EPYC")
+    if name == "models":
+        assert (record["config"]["sentences"], record["config"]["dtype"]) == (300, "float32")
+
+
 @pytest.fixture(scope="module")
 def sample():
     return compare_encoders.fixed_sample()
