@@ -111,6 +111,34 @@ def test_runs_of_a_seed_are_compared_where_each_seed_has_other_sentences() -> No
     assert len({tuple(rows[0]) for rows in drawn}) == 3
 
 
+@pytest.mark.parametrize("arm", RECORDED, ids="/".join)
+def test_runs_are_in_bfloat16(arm) -> None:
+    assert {record["config"]["dtype"] for record in analysis.runs(*arm)} == {"bfloat16"}
+
+
+def test_what_task_3_says_of_its_runs() -> None:
+    def processors(study: str) -> set[str]:
+        return {record["environment"]["processor"] for other, name in RECORDED if other == study
+                for record in analysis.runs(other, name)}
+
+    nothing = {run["environment"]["processor"] for run in analysis.runs("arms", "joint")}
+    assert len(nothing) == 1 and not nothing & processors("freezing")
+    steps = {"encoder": [2500], "lp-ft": [2500, 375], "full": [375]}
+    for study, name in RECORDED:
+        if study in ("labels", "domain"):
+            found, policy = analysis.runs(study, name), ARM[study, name].policy
+            assert len(found) == 3
+            assert all([stage["steps"] for stage in run["stages"]] == steps[policy]
+                       for run in found)
+            assert policy == "encoder" or {run["config"]["encoder_lr"] for run in found} == {1e-4}
+    assert ("labels", "full-1000") in RECORDED and ("domain", "full-tweet") in RECORDED
+
+
+def test_a_learner_of_50_labels_meets_each_more_than_ninety_times() -> None:  # Task 4
+    for run in analysis.runs("scarce", "genre-sentiment-50"):
+        assert run["labels"]["sentiment"] / 50 > 90
+
+
 def test_tables_have_a_cell_for_each_column() -> None:
     for table in (tables.arms(), tables.gains(), tables.headline(), tables.weighting(),
                   tables.scarce(), tables.valence(), tables.training_speed().split("\n\n")[0]):
