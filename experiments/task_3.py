@@ -119,8 +119,7 @@ def choices() -> str:
         "50 sentences to train on": ("nothing, after a probe (LP-FT)", more(50, "lp-ft")),
         "1,000": ("nothing", more(1000, "full")),
         "a few thousand": ("the lower three layers, or nothing",
-                                                 f"{f1('freezing', 'layers-3')}, or "
-                                                 f"{f1(*FULL)}"),
+                           f"{f1('freezing', 'layers-3')}, or {f1(*FULL)}"),
         "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
         "a domain without labels": ("nothing", "sentiment there, over a frozen encoder "
                                     f"{there.value:+.3f} ± {there.margin:.3f}"),
