@@ -1,7 +1,5 @@
 """Which sentences come next, and for which task: schedules, and batches of like length."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice

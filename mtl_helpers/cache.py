@@ -3,8 +3,6 @@
 Goes with freezing.py.
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json

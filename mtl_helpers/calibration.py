@@ -1,7 +1,5 @@
 """Calibration: does a classifier's confidence say how often it is right, and a temperature."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

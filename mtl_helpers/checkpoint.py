@@ -3,8 +3,6 @@
 `step-00000125` has `tensors.safetensors`, `state.json` (all else) and, of both, `SHA256SUMS`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import errno
 import hashlib
@@ -18,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 
 FORMAT = "mtl_helpers checkpoint 1"
 TENSORS, STATE, SUMS = "tensors.safetensors", "state.json", "SHA256SUMS"
@@ -113,14 +111,14 @@ def _unpack(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
 def _read(path: Path, step: int) -> dict[str, Any]:
     """State of one checkpoint; raises one of FAULTS if it does not verify."""
     sums = (path / SUMS).read_text(encoding="utf-8")
-    for name in (STATE, TENSORS):
-        with open(path / name, "rb") as file:
-            if f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n" not in sums:
-                raise ValueError(f"{name} or {SUMS} is not as it was saved (sha256 differs)")
-    record = json.loads((path / STATE).read_text(encoding="utf-8"))
+    files = {name: (path / name).read_bytes() for name in (STATE, TENSORS)}
+    for name, data in files.items():
+        if f"{hashlib.sha256(data).hexdigest()}  {name}\n" not in sums:
+            raise ValueError(f"{name} or {SUMS} is not as it was saved (sha256 differs)")
+    record = json.loads(files[STATE])
     if (record["format"], record["step"]) != (FORMAT, step):
         raise ValueError(f"{STATE} must be {FORMAT!r} of step {step}, got {str(record)[:60]}")
-    return _unpack(record["state"], load_file(path / TENSORS))
+    return _unpack(record["state"], load(files[TENSORS]))
 
 
 def _place(target: Path, step: int, files: dict[str, bytes]) -> None:

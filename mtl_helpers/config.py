@@ -3,11 +3,10 @@
 Goes with batching.py and losses.py.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,7 +40,7 @@ class TrainingConfig:
     patience: int | None = None  # validations without a better score after which to stop
     validate_every: int | None = None  # steps; None: each epoch
     # To save to and continue from, the first weights too; a folder that all processes see.
-    checkpoint_dir: str | None = None
+    checkpoint_dir: str | Path | None = None
     checkpoint_every: int | None = None  # steps; None: each epoch
     processes: int = 1  # that torchrun must have started
     progress: bool = True  # a line an epoch, and a bar in terminals
@@ -57,6 +56,7 @@ class TrainingConfig:
              lambda x: isinstance(x, int) and x >= 1),
             ("max_steps patience validate_every checkpoint_every", "None or an int of at least 1",
              lambda x: x is None or (isinstance(x, int) and x >= 1)),
+            ("checkpoint_dir", "None or a path", lambda x: x is None or isinstance(x, str | Path)),
             ("schedule", f"one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__),
             ("dtype", f"one of {', '.join(DTYPES)}", DTYPES.__contains__),
             ("weighting", f"one of {', '.join(WEIGHTINGS)}, or a weight for each task",
@@ -70,6 +70,8 @@ class TrainingConfig:
                     right = False
                 if not right:
                     raise ValueError(f"{name} must be {rule}, got {value!r}")
+        if self.checkpoint_dir is not None:  # as text, which a checkpoint can hold
+            object.__setattr__(self, "checkpoint_dir", str(self.checkpoint_dir))
         if self.patience and not self.select:
             raise ValueError('patience needs select: "mean", "worst" or a task')
 
@@ -79,7 +81,7 @@ def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
     if name not in DTYPES:
         raise ValueError(f"name must be one of {', '.join(DTYPES)}, got {name!r}")
     if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported()
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and fast) else None

@@ -1,7 +1,5 @@
 """The real corpus (Hutto & Gilbert, 2014) and its raters. Goes with data.py and evaluation.py."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

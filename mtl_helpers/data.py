@@ -1,13 +1,12 @@
 """Labelled sentences, splits that keep documents and duplicates whole, a guard against leakage."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import combinations
+from typing import Self
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
@@ -51,13 +50,13 @@ class LabelledSentences:
     def __repr__(self) -> str:
         return f"LabelledSentences({len(self):,} sentences, tasks: {', '.join(self.labels)})"
 
-    def select(self, indices: Sequence[int] | np.ndarray) -> LabelledSentences:
+    def select(self, indices: Sequence[int] | np.ndarray) -> Self:
         """Return the sentences at `indices`: positions (M,), or a boolean mask (N,)."""
         chosen = np.asarray(indices)
         rows = np.arange(len(self))[chosen if chosen.size else []]  # (M,)
-        return LabelledSentences([self.sentences[row] for row in rows],
-                                 {task: values[rows] for task, values in self.labels.items()},
-                                 self.groups and [self.groups[row] for row in rows])
+        return type(self)([self.sentences[row] for row in rows],
+                          {task: values[rows] for task, values in self.labels.items()},
+                          self.groups and [self.groups[row] for row in rows])
 
 
 def _checked(task: str, values: np.ndarray, n: int) -> np.ndarray:

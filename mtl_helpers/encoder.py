@@ -3,8 +3,6 @@
 Sentences -> token ids (B, T) -> token embeddings (B, T, D) -> sentence embeddings (B, D).
 """
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import json
@@ -12,7 +10,7 @@ import logging
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -69,17 +67,16 @@ class SentenceEncoder(nn.Module):
                  normalize: bool = True, max_length: int | None = None) -> None:
         super().__init__()
         _check_pooling(pooling)
-        config = backbone.config
-        # RoBERTa's family, MPNet among them, counts positions from behind the padding's id.
-        shifted = config.model_type in ("mpnet", "roberta", "xlm-roberta", "camembert")
-        longest = config.max_position_embeddings - shifted * (config.pad_token_id + 1)
+        positions = getattr(backbone.embeddings, "position_embeddings", None)
+        padding = getattr(positions, "padding_idx", None)  # RoBERTa's family counts from behind it
+        longest = backbone.config.max_position_embeddings - (0 if padding is None else padding + 1)
         if max_length is None:
             max_length = min(longest, tokenizer.model_max_length)
         if not 3 <= max_length <= longest:
             raise ValueError(f"max_length is {max_length}; this backbone takes 3 to {longest}")
         self.backbone, self.tokenizer = backbone, tokenizer
         self.pooling, self.normalize, self.max_length = pooling, normalize, max_length
-        self.embedding_dim: int = config.hidden_size
+        self.embedding_dim: int = backbone.config.hidden_size
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler.requires_grad_(False)
 
@@ -147,7 +144,7 @@ class SentenceEncoder(nn.Module):
             rest = rest[len(rows) :]
         return embeddings[0] if isinstance(sentences, str) else embeddings
 
-    def _inference_copy(self, dtype: torch.dtype, pack: bool) -> SentenceEncoder:
+    def _inference_copy(self, dtype: torch.dtype, pack: bool) -> Self:
         """A copy in evaluation mode, computing in `dtype`; `pack` pays from ~4,000 tokens on."""
         shared: list[Any] = [self.tokenizer]
         if dtype == next(self.parameters()).dtype:
@@ -179,7 +176,7 @@ class SentenceEncoder(nn.Module):
     @classmethod
     def from_pretrained(cls, name_or_folder: str | Path, pooling: str | None = None,
                         normalize: bool | None = None, max_length: int | None = None,
-                        revision: str | None = None) -> SentenceEncoder:
+                        revision: str | None = None) -> Self:
         """Load a model by name, or from a sentence-transformers or Hugging Face folder.
 
         Args:
@@ -296,5 +293,8 @@ def _read_settings(folder: Path) -> dict[str, Any]:
     names = [n for n, key in POOLINGS.items() if key in keys or n == config.get("pooling_mode")]
     if len(names) != 1 or len(keys) > 1:
         raise ValueError(f"{folder} pools by {config}; valid is one of {', '.join(POOLINGS)}")
+    settings = read("config_sentence_transformers.json", {}) | read("sentence_bert_config.json", {})
+    if settings.get("do_lower_case") or settings.get("default_prompt_name"):
+        raise ValueError(f"{folder} lower-cases sentences, or adds a prompt to them: {settings}")
     return {"pooling": names[0], "normalize": "Normalize" in modules,
-            "max_length": read("sentence_bert_config.json", {}).get("max_seq_length")}
+            "max_length": settings.get("max_seq_length")}

@@ -1,7 +1,5 @@
 """Scores per task, class and slice by scikit-learn; bootstrap intervals and paired tests."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial

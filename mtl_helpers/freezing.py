@@ -1,7 +1,5 @@
 """What is trained and how fast: freeze parts of a model by name, groups of parameters for AdamW."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 
@@ -41,9 +39,12 @@ def _set_requires_grad(model: Any, parts: tuple[str, ...], value: bool) -> None:
 
 
 def _layers(model: Any) -> list[nn.Module]:
+    """The layers of a backbone laid out as BERT's, RoBERTa's and MPNet's are; [] of another."""
     backbone = model.encoder.backbone
-    lists = [child for child in backbone.modules() if isinstance(child, nn.ModuleList)]
-    return list(lists[0])
+    layers = getattr(getattr(backbone, "encoder", None), "layer", None)
+    like_bert = {name for name, _ in backbone.named_children()} <= {"embeddings", "encoder",
+                                                                    "pooler"}
+    return list(layers) if like_bert and isinstance(layers, nn.ModuleList) else []
 
 
 def _modules(model: Any, part: str) -> list[nn.Module]:
@@ -59,6 +60,9 @@ def _modules(model: Any, part: str) -> list[nn.Module]:
     if name == "head" and value in model.heads:
         return [model.heads[value]]
     layers = _layers(model)
+    if name == "layers" and not layers:
+        raise ValueError(f"part is {part!r}, and {type(backbone).__name__} is not laid out as BERT "
+                         "is: embeddings, encoder.layer and perhaps a pooler")
     if name == "layers" and value.isdecimal() and 0 <= int(value) <= len(layers):
         shared = [child for child in backbone.encoder.children()  # MPNet's relative positions
                   if value != "0" and not isinstance(child, nn.ModuleList)]
@@ -70,7 +74,8 @@ def _modules(model: Any, part: str) -> list[nn.Module]:
 def frozen_depth(model: Any) -> int | str | None:
     """How far up the encoder is frozen: "encoder", the number of layers, None if it is not at all.
 
-    A count of layers implies that the embeddings are frozen, and what layers share.
+    A count of layers implies that the embeddings are frozen, and what layers share; it is known of
+    backbones laid out as BERT is.
     """
     def frozen(module: nn.Module) -> bool:
         return not any(parameter.requires_grad for parameter in module.parameters())
@@ -78,7 +83,7 @@ def frozen_depth(model: Any) -> int | str | None:
     backbone, layers = model.encoder.backbone, _layers(model)
     if frozen(model.encoder):
         return "encoder"
-    if not frozen(backbone.embeddings):
+    if not layers or not frozen(backbone.embeddings):
         return None
     shared = [child for child in backbone.encoder.children()
               if not isinstance(child, nn.ModuleList)]
@@ -99,17 +104,19 @@ def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay
             embeddings being the lowest; 1 gives all the same rate.
 
     Raises:
-        ValueError: if nothing is trainable.
+        ValueError: if nothing is trainable, or there are no layers whose rates could decay.
 
     Explained in Task_3.md, "A rate for each layer".
     """
-    n_layers = len(_layers(model))
+    found = {name: re.search(r"\.layers?\.(\d+)\.", name) for name, _ in model.named_parameters()}
+    depths = {name: int(layer[1]) + 1 if layer else 0 for name, layer in found.items()}
+    n_layers = max(depths.values())  # embeddings and what all layers share have depth 0
+    if layer_decay != 1 and not n_layers:
+        raise ValueError(f"layer_decay is {layer_decay}, and the backbone has no numbered layers")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            layer = re.search(r"\.layers?\.(\d+)\.", name)
-            depth = int(layer[1]) + 1 if layer else 0  # embeddings and what all layers share: 0
-            rate = encoder_lr * layer_decay ** (n_layers - depth)
+            rate = encoder_lr * layer_decay ** (n_layers - depths[name])
             rate = rate if name.startswith("encoder.") else head_lr
             decay = weight_decay if parameter.ndim > 1 else 0.0
             groups.setdefault((rate, decay), []).append(parameter)
@@ -121,7 +128,7 @@ def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay
 
 def trainable_table(model: Any) -> str:
     """A Markdown table of the model's parts: their parameters, and how many are trainable."""
-    parts = {"embeddings": model.encoder.backbone.embeddings}
+    parts = {"embeddings": getattr(model.encoder.backbone, "embeddings", nn.Module())}
     parts |= {f"layer {i}": layer for i, layer in enumerate(_layers(model), start=1)}
     parts |= {f"head:{task}": head for task, head in model.heads.items()}
     counts = {part: list(module.parameters()) for part, module in parts.items()}

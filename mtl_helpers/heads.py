@@ -1,7 +1,5 @@
 """Task heads: each turns sentence embeddings (B, D) into one task's logits, (B, C) or (B,)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """Losses of several tasks over B sentences; a label that is -100 (an id) or NaN is missing."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

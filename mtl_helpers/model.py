@@ -1,7 +1,5 @@
 """One encoder with a head for each task, saved as one folder. Goes with encoder.py and heads.py."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -9,7 +7,7 @@ import shutil
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
@@ -56,7 +54,7 @@ class MultiTaskModel(nn.Module):
         embeddings = self.encoder(input_ids, attention_mask)  # (B, T) -> (B, D)
         return {task: head(embeddings) for task, head in self.heads.items()}
 
-    def train(self, mode: bool = True) -> MultiTaskModel:
+    def train(self, mode: bool = True) -> Self:
         """Set train or eval mode; what has parameters and all of them frozen stays in eval mode."""
         super().train(mode)
         for module in self.modules():
@@ -126,7 +124,7 @@ class MultiTaskModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, head_types: Sequence[type[Head]] = (
-            ClassificationHead, RegressionHead)) -> MultiTaskModel:
+            ClassificationHead, RegressionHead)) -> Self:
         """Load a folder that `save_pretrained` wrote, in eval mode; nothing in it is executed.
 
         Args:

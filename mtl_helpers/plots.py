@@ -1,7 +1,5 @@
 """The figures of the documents. Each function draws one figure and returns it; nothing is shown."""
 
-from __future__ import annotations
-
 import io
 import textwrap
 from collections.abc import Mapping, Sequence

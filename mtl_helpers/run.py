@@ -4,8 +4,6 @@ Goes with batching.py, cache.py, checkpoint.py, config.py, evaluation.py, freezi
 and losses.py.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import sys
@@ -261,14 +259,14 @@ def fingerprint(model: Any, train: Any, validation: Any, config: TrainingConfig,
     found = {name: value for name, value in asdict(config).items() if name not in MAY_CHANGE}
     found |= {"dtype": str(dtype), "pooling": model.encoder.pooling,
               "normalize": model.encoder.normalize, "max_length": model.encoder.max_length}
-    found |= {f"head {task}": head.config for task, head in model.heads.items()}
+    found |= {f"head {task}": str(head.config) for task, head in model.heads.items()}
     shapes = [(name, list(parameter.shape), str(parameter.dtype), parameter.requires_grad)
               for name, parameter in model.named_parameters()]
     found["shape or freezing of the model"] = _digest(shapes)
     found["dropout of the model"] = str([module.p for module in model.modules()
                                          if isinstance(module, nn.Dropout)])
     found["tokenizer"] = _digest(tokenizer_state(model.encoder))
-    found["backward"] = getattr(backward, "__name__", None if backward is None else str(backward))
+    found["backward"] = backward and getattr(backward, "__name__", type(backward).__name__)
     for name, data in (("train", train), ("validation", validation)):
         found[f"{name} sentences"] = data and _digest(data.sentences)
         for task, values in (data.labels if data else {}).items():

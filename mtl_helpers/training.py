@@ -4,8 +4,6 @@ Goes with batching.py, cache.py, checkpoint.py, config.py, evaluation.py, freezi
 losses.py and run.py.
 """
 
-from __future__ import annotations
-
 import atexit
 import os
 from collections.abc import Callable, Sequence

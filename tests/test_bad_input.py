@@ -49,7 +49,8 @@ CONFIG = {  # argument of TrainingConfig: values that it does not take
     "layer_decay": (1.5, -0.1), "weight_decay": (-0.01,), "warmup": (2, -0.1, None),
     "clip_norm": (0, -1.0), "schedule": ("random", None), "temperature": (0.5,),
     "weighting": ("equal", 3), "dtype": ("float16", torch.bfloat16), "seed": (-1, 0.5),
-    "patience": (0, 2), "validate_every": (0,), "checkpoint_every": (-5,), "processes": (0,)}
+    "patience": (0, 2), "validate_every": (0,), "checkpoint_every": (-5,), "processes": (0,),
+    "checkpoint_dir": (5, b"folder")}
 
 BAD = [  # function.argument, a call with a bad value for it, the error
     *((f"TrainingConfig.{name}", lambda name=name, value=value: mtl.TrainingConfig(**{name: value}),
@@ -332,7 +333,7 @@ def test_a_bad_value_is_refused_clearly(argument, call, error) -> None:
 
 # Arguments that every value fits, or that other arguments or the errors of Python itself check.
 ANYTHING = {
-    "TrainingConfig.select", "TrainingConfig.checkpoint_dir", "TrainingConfig.progress",
+    "TrainingConfig.select", "TrainingConfig.progress",
     "TrainingConfig.group_by_length",  # `fit` checks select
     "bootstrap_interval.seed", "paired_test.seed", "split_corpus.seed", "split_indices.seed",
     "make_sentences.seed", "make_sentences.shifted_vocabulary", "paired_test.n_resamples",

@@ -24,8 +24,8 @@ def frozen(*parts, kind="bert", **settings):
 
 
 @pytest.mark.parametrize("parts", POLICIES, ids="+".join)
-@pytest.mark.parametrize("kind", ["bert", "mpnet"])
-@pytest.mark.parametrize("schedule", ["joint", "alternating"])
+@pytest.mark.parametrize(("kind", "schedule"), [
+    ("bert", "joint"), ("bert", "alternating"), ("mpnet", "joint"), ("roberta", "alternating")])
 def test_losses_and_weights_are_those_without_a_cache(kind, parts, schedule):
     config = make_config(schedule=schedule)
     histories, models = [], [frozen(*parts, kind=kind, **F64) for _ in range(2)]
@@ -71,6 +71,19 @@ def test_only_what_is_frozen_at_the_bottom_counts():
     for parameter in model.encoder.backbone.encoder.layer[0].parameters():
         parameter.requires_grad_(True)
     assert frozen_depth(model) == 0
+
+
+def test_of_a_backbone_laid_out_otherwise_only_the_whole_encoder_is_kept():
+    assert frozen_depth(frozen("embeddings", kind="distilbert")) is None
+    with pytest.raises(ValueError, match="part is 'layers:1', and DistilBertModel is not laid out"):
+        frozen("layers:1", kind="distilbert")
+    found = []
+    for kept in (False, True):
+        model = frozen("encoder", kind="distilbert", dropout=0.0)
+        cache = FrozenCache(model, TRAIN.sentences) if kept else None
+        found.append([row["loss"]["genre"] for row in
+                      fit(model, TRAIN, config=make_config(), cache=cache).steps])
+    assert found[0] == pytest.approx(found[1], abs=1e-5) and found[0][0] != found[0][-1]
 
 
 def test_memory_has_no_padding():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from training_process import make_encoder
 from transformers import (
     BertConfig,
     BertModel,
@@ -301,6 +302,19 @@ def test_max_length_out_of_range(max_length):
         SentenceEncoder.from_pretrained("all-MiniLM-L6-v2", max_length=max_length)
 
 
+@pytest.mark.parametrize(("kind", "longest"), [
+    ("bert", 32), ("distilbert", 32), ("mpnet", 30), ("roberta", 31)])
+def test_the_longest_sentence_finds_its_positions(kind, longest):
+    encoder = make_encoder(kind)
+    encoder.tokenizer.model_max_length = 1000
+    whole = SentenceEncoder(encoder.backbone, encoder.tokenizer)
+    assert whole.max_length == longest
+    ids = torch.full((1, whole.max_length), 5)
+    assert whole(ids).shape == (1, 16)
+    with pytest.raises((IndexError, RuntimeError)):
+        whole(torch.full((1, whole.max_length + 1), 5))
+
+
 def test_dtype_must_be_floating(encoder):
     with pytest.raises(ValueError, match="torch.int8"):
         encoder.encode("text", dtype=torch.int8)
@@ -346,12 +360,14 @@ def test_altered_packaged_weights_are_refused(tmp_path, monkeypatch):
         ("modules.json", b"{", "not valid JSON"),
         ("modules.json", b'[{"type": "sentence_transformers.models.Dense"}]', "Dense"),
         ("1_Pooling/config.json", b'{"pooling_mode": "lasttoken"}', "valid is one of mean"),
+        ("sentence_bert_config.json", b'{"do_lower_case": true}', "lower-cases sentences"),
+        ("config_sentence_transformers.json", b'{"default_prompt_name": "query"}', "'query'"),
         ("1_Pooling/config.json", b'{"pooling_mode_weightedmean_tokens": true}', "valid is one of"),
     ],
 )
 def test_a_damaged_or_foreign_folder_is_refused(encoder, tmp_path, file, content, message):
     encoder.save_pretrained(tmp_path)
-    (tmp_path / file).unlink()
+    (tmp_path / file).unlink(missing_ok=True)
     if content is not None:
         (tmp_path / file).write_bytes(content)
     with pytest.raises(ValueError, match=message):

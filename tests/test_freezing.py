@@ -159,6 +159,25 @@ def test_a_probe_is_followed_by_tuning_and_computes_what_is_frozen_once(monkeypa
         assert torch.equal(value, before[name]) == rests, name
 
 
+@pytest.mark.parametrize("kind", ["roberta", "distilbert"])
+def test_other_backbones_are_trained_with_a_rate_for_each_layer(kind):
+    model = make_model(kind)
+    groups = parameter_groups(model, 1e-4, 1e-2, layer_decay=0.5)
+    assert sorted({group["lr"] for group in groups}) == [2.5e-5, 5e-5, 1e-4, 1e-2]
+    before = weights(model)
+    config = make_config(max_steps=2)
+    fit_stages(model, make_data(), None, [(["embeddings"], config), ([], config)])
+    assert all(not torch.equal(value, before[name]) for name, value in weights(model).items()
+               if ".layer.0." in name and not name.endswith("key.bias"))
+
+
+def test_a_decay_without_layers_is_refused():
+    model = make_model()
+    model.encoder.backbone.encoder = torch.nn.Linear(16, 16)
+    with pytest.raises(ValueError, match="layer_decay is 0.5, and the backbone has no numbered"):
+        parameter_groups(model, 1e-4, 1e-2, layer_decay=0.5)
+
+
 def test_layers_thaw_one_after_the_other():
     model = make_model()
     seen = [weights(model)]

@@ -1,5 +1,6 @@
 """Stopped and killed runs: they go on to the weights, to the bit, of a run that never stopped."""
 
+import functools
 import json
 import logging
 import os
@@ -93,6 +94,38 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch, s
                                     (6, "save_if_due"), (7, "check_finite"))
     assert same(expected, found)
     assert comparable(again) == comparable(history)
+
+
+class ScaledHead(ClassificationHead):
+    """A head with a tuple in its configuration, as a head of one's own may have."""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.config["scale"] = (0, 5)
+
+
+def test_a_run_with_a_head_and_a_backward_of_ones_own_goes_on(tmp_path, monkeypatch):
+    def model(seed=0):
+        found = make_model(seed=seed)
+        head = ScaledHead(16, ["negative", "positive"])
+        head.load_state_dict(found.heads["sentiment"].state_dict())
+        found.heads["sentiment"] = head
+        return found
+
+    def add(losses, times):
+        (times * sum(losses.values())).backward()
+
+    def run(folder, seed=0):
+        trained = model(seed)
+        fit(trained, TRAIN, None, make_config(checkpoint_dir=tmp_path / folder, checkpoint_every=1),
+            backward=functools.partial(add, times=2))
+        return weights(trained)
+
+    undo = stop_at(monkeypatch, 3)
+    with pytest.raises(Stop):
+        run("stopped")
+    undo()
+    assert same(run("stopped", seed=9), run("whole"))
 
 
 def test_a_run_stopped_before_its_first_save_keeps_the_weights_it_began_with(

@@ -367,6 +367,14 @@ def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, fast, computed
     assert resolve_dtype(torch.device("cpu"), "bfloat16") == torch.bfloat16
 
 
+@pytest.mark.parametrize(("native", "computed"), [(True, torch.bfloat16), (False, None)])
+def test_a_gpu_that_would_emulate_bfloat16_computes_in_float32(monkeypatch, native, computed):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported",
+                        lambda including_emulation=True: including_emulation or native)
+    assert resolve_dtype(torch.device("cuda"), "auto") == computed
+    assert resolve_dtype(torch.device("cuda"), "bfloat16") == torch.bfloat16
+
+
 def test_bfloat16_comes_close():
     losses = []
     for dtype in ("float32", "bfloat16"):

@@ -13,7 +13,17 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, MPNetConfig, MPNetModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    MPNetConfig,
+    MPNetModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from mtl_helpers.batching import SCHEDULES
 from mtl_helpers.checkpoint import load_checkpoint
@@ -41,12 +51,18 @@ def make_encoder(kind="bert", dropout=0.1):
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
         sep_token="[SEP]", model_max_length=24)
-    config, backbone = {"bert": (BertConfig, BertModel), "mpnet": (MPNetConfig, MPNetModel)}[kind]
+    shared = {"vocab_size": len(tokens), "max_position_embeddings": 32, "pad_token_id": 0}
+    if kind == "distilbert":
+        backbone = DistilBertModel(DistilBertConfig(
+            dim=16, n_layers=2, n_heads=2, hidden_dim=24, dropout=dropout,
+            attention_dropout=dropout, **shared))
+        return SentenceEncoder(backbone, wrapped)
+    config, kind_of_model = {"bert": (BertConfig, BertModel), "mpnet": (MPNetConfig, MPNetModel),
+                             "roberta": (RobertaConfig, RobertaModel)}[kind]
     settings = config(
-        vocab_size=len(tokens), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-        intermediate_size=24, max_position_embeddings=32, pad_token_id=0,
-        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
-    return SentenceEncoder(backbone(settings), wrapped)
+        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
+        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **shared)
+    return SentenceEncoder(kind_of_model(settings), wrapped)
 
 
 def make_model(kind="bert", seed=0, dropout=0.1, dtype=torch.float32):
