@@ -1,10 +1,11 @@
 """Sentences encoded per second: SentenceEncoder beside sentence-transformers, in one process.
 
-    python -m benchmarks.encode [--sentences 2000] [--rounds 5] [--record FILE]
+    python -m benchmarks.encode [--sentences 1000] [--rounds 5]
 
-Every round runs every contestant once, so that a slow moment of the machine meets all of them;
-medians over the rounds are compared. The library runs in torch at the best of several batch sizes
-and, where optimum is installed, in ONNX Runtime and OpenVINO. Run it on an idle machine.
+Writes results/benchmarks/encode.json. Every round runs every contestant once, so that a slow moment
+of the machine meets all of them; medians over the rounds are compared. The library runs in torch at
+the best of several batch sizes and, where optimum is installed, in ONNX Runtime and OpenVINO. Run
+it on an idle machine.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from importlib import util
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from experiments.records import write_record
+from experiments.records import RESULTS, write_record
 from mtl_helpers import SentenceEncoder, load_corpus
 
 MODEL = "all-MiniLM-L6-v2"
@@ -60,7 +61,8 @@ def libraries(folder: str) -> dict[str, Callable[[list[str], int], np.ndarray]]:
     """The library's encode in each of its backends that is installed."""
     from sentence_transformers import SentenceTransformer
 
-    backends = {"library torch fp32": {"backend": "torch"}}
+    backends: dict[str, dict[str, Any]] = {
+        "library torch fp32": {}, "library torch bf16": {"model_kwargs": {"dtype": torch.bfloat16}}}
     if util.find_spec("optimum") and util.find_spec("optimum.onnxruntime"):
         backends["library ONNX fp32"] = {"backend": "onnx"}
     if util.find_spec("optimum") and util.find_spec("optimum.intel"):
@@ -88,9 +90,8 @@ def best_batch_size(encode: Callable[[list[str], int], np.ndarray], sentences: l
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sentences", type=int, default=2000, help="drawn from the corpus")
+    parser.add_argument("--sentences", type=int, default=1000, help="drawn from the corpus")
     parser.add_argument("--rounds", type=int, default=5, help="at least 5 for a figure to quote")
-    parser.add_argument("--record", type=Path, help="write the figures to this JSON file")
     options = parser.parse_args()
 
     corpus = load_corpus().sentences
@@ -153,11 +154,11 @@ def main() -> None:
             f"{row['share_of_gemm_rate']:8.0%} "
             f"{row['max_difference']:9.1e} {row['min_cosine']:11.5f}"
         )
-    if options.record:
-        gflops = {str(dtype).removeprefix("torch."): round(statistics.median(found) / 1e9)
-                  for dtype, found in rates.items()}
-        config = {"model": MODEL, "sentences": options.sentences, "rounds": options.rounds}
-        write_record(options.record, {"config": config, "gemm_gflops": gflops, "rows": rows})
+    gflops = {str(dtype).removeprefix("torch."): round(statistics.median(found) / 1e9)
+              for dtype, found in rates.items()}
+    config = {"model": MODEL, "sentences": options.sentences, "rounds": options.rounds}
+    write_record(RESULTS / "benchmarks" / "encode.json",
+                 {"config": config, "gemm_gflops": gflops, "rows": rows})
 
 
 if __name__ == "__main__":
