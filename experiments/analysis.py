@@ -22,7 +22,11 @@ class Estimate(NamedTuple):
     seeds: int
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ± {self.margin:.3f}"
+        return format(self, "")
+
+    def __format__(self, sign: str) -> str:
+        """As text; "+" shows the sign of a gain."""
+        return f"{self.value:{sign}.3f} ± {self.margin:.3f}"
 
 
 def runs(study: str, name: str) -> list[dict[str, Any]]:

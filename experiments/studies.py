@@ -10,6 +10,7 @@ validation score is best is the one at which its other seeds are run.
 from __future__ import annotations
 
 import argparse
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -48,6 +49,11 @@ ARMS = [
           sentiment_labels=labels, schedule="alternating", select="sentiment")
       for labels in (50, 200, 1000)
       for tasks, rate in ((BOTH, "alternating"), (("sentiment",), "sentiment"))),
+    # Does the scarce task lose beside genre by having half of the steps? With twice the passes it
+    # has as many as alone.
+    *(arm("scarce", f"genre-sentiment-twice-{labels}", 3, "arms/alternating", passes=2 * PASSES,
+          sentiment_labels=labels, schedule="alternating", select="sentiment")
+      for labels in (50, 200)),
     arm("valence", "three-tasks", 3, "arms/sentiment", tasks=(*BOTH, "valence")),
     arm("valence", "valence", 3, "arms/sentiment", tasks=("valence",)),
     # Equal labels: each task's labels as often in alternating as in joint, or in one task alone
@@ -131,15 +137,25 @@ def jobs(studies: list[str], parts: int = 1) -> Iterator[Setting]:
             yield from (replace(setting, encoder_lr=rate, seed=seed) for seed in range(seeds))
 
 
+def part_of(text: str) -> tuple[int, int]:
+    """I and N of "I/N", the I-th of N parts."""
+    match = re.fullmatch(r"(\d+)/(\d+)", text)
+    own, parts = map(int, match.groups()) if match else (0, 0)
+    if not 1 <= own <= parts:
+        raise argparse.ArgumentTypeError(f"must be I/N with I from 1 to N, got {text!r}")
+    return own, parts
+
+
 def main() -> None:
     known = list(dict.fromkeys(setting.study for setting, *_ in ARMS))
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("studies", nargs="*", default=known, metavar="STUDY", help=str(known))
-    parser.add_argument("--part", default="1/1", help="I/N: the I-th of N machines or processes")
+    parser.add_argument("--part", default="1/1", type=part_of,
+                        help="I/N: the I-th of N machines or processes")
     given = parser.parse_args()
     if not set(given.studies) <= set(known):
         parser.error(f"STUDY must be among {known}, got {given.studies}")
-    own, parts = map(int, given.part.split("/"))
+    own, parts = given.part
     for number, setting in enumerate(jobs(given.studies, parts)):
         if number % parts == own - 1:
             record(setting)

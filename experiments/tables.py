@@ -1,16 +1,20 @@
-"""The README's tables and figure, made from the records in results/.
+"""The tables of README and Task 4, and the README's figure, made from the records in results/.
 
     python -m experiments.tables        draws results/figures/cosines.png
 
-The tables stand in the README between comment markers, where cog calls these functions.
+In the README they stand between comment markers, where cog calls these functions.
 """
 
 from __future__ import annotations
 
+import ast
+import re
+import sys
 from typing import Any
 
 import numpy as np
 
+from experiments import task_3
 from experiments.analysis import arm_names, gain, runs, score, seed_margin
 from experiments.compare_encoders import MODELS, PUBLISHED
 from experiments.records import RESULTS, read_records
@@ -27,6 +31,46 @@ QUESTIONS = {
 }
 
 
+def findings() -> str:
+    """What the series found, a line each."""
+    cosine = {kind: np.mean(values) for kind, values
+              in read_records("encoders")["all-MiniLM-L6-v2"]["cosine"].items()}
+    both = [gain(task, ("arms", task), task_3.SINGLE) for task in LABELS]
+    lost = [[gain(task, task_3.SINGLE, task_3.DEPTHS[depth]) for task in LABELS]
+            for depth in ("3", "all 6")]
+    return "\n".join([
+        "- **To this encoder a sentence is closer to its negation than to its paraphrase**: mean "
+        f"cosine {cosine['negated']:.2f} and {cosine['paraphrase']:.2f}, over eight pairs. The "
+        "vectors know the topic better than what is said of it.",
+        f"- **A second task does not help the first**: {both[0]:+} macro-F1 in genre and "
+        f"{both[1]:+} in sentiment, at one rate for all. But one model does the work of two.",
+        "- **Three of six layers can be frozen** without a loss that is seen "
+        f"({lost[0][0]:+} and {lost[0][1]:+}); the whole encoder not ({lost[1][0]:+} and "
+        f"{lost[1][1]:+}).",
+        "- **A frozen head need not keep its task**, as the encoder moves on: genre changes by "
+        f"{task_3.drift_of('none', 'genre', 'genre'):+} while sentiment is trained."])
+
+
+def helpers() -> str:
+    """What each file of the package gives, its siblings and the packages that it imports."""
+    lines = ["| file | what it gives | siblings | packages |", "|---|---|---|---|"]
+    names = {"sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub", "PIL": "pillow"}
+    for path in sorted((RESULTS.parent / "mtl_helpers").glob("[a-z]*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        told = " ".join((ast.get_docstring(tree) or "").split())
+        siblings = re.search(r"Goes with ((?:\w+\.py(?:, | and )?)+)", told)
+        modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import)
+                   for alias in node.names}
+        modules |= {node.module or "" for node in ast.walk(tree)
+                    if isinstance(node, ast.ImportFrom) and not node.level}
+        packages = {module.split(".")[0] for module in modules} - sys.stdlib_module_names
+        lines.append(
+            f"| `{path.name}` | {re.split(r'[.] |[.]$', told)[0]} "
+            f"| {siblings[1] if siblings else ''} "
+            f"| {', '.join(sorted(names.get(name, name) for name in packages))} |")
+    return "\n".join(lines)
+
+
 def minutes() -> str:
     """The documents, their questions, and how long they take."""
     record = read_records("benchmarks")["documents"]
@@ -39,9 +83,9 @@ def minutes() -> str:
         f"clone takes {record['set_up'] / 60:.1f} minutes there, once pip has the packages.")
 
 
-def encoders() -> str:
-    """Probe scores of every model of Task 1 that has a record."""
-    records, timed = read_records("encoders"), read_records("benchmarks")["models"]
+def encoders(records: dict[str, dict[str, Any]] | None = None) -> str:
+    """Probe scores of every model of Task 1 that has a record, or of those that are given."""
+    records, timed = records or read_records("encoders"), read_records("benchmarks")["models"]
     speed, place = timed["rows"], timed["environment"]
     lines = [
         "| model | parameters | dim | sentences/s | published "
@@ -207,7 +251,7 @@ def gains(study: str = "arms") -> str:
     for title, (name, alone) in rows.items():
         if {name, f"genre{alone}"} <= set(arm_names(study)) and runs(study, name):
             found = [gain(task, (study, task + alone), (study, name)) for task in LABELS]
-            cells = " | ".join(f"{one.value:+.3f} ± {one.margin:.3f}" for one in found)
+            cells = " | ".join(f"{one:+}" for one in found)
             lines.append(f"| {title} | {cells} | {found[0].seeds} |")
     return "\n".join(lines)
 
@@ -246,7 +290,7 @@ def weighting() -> str:
             for task in LABELS:
                 more = gain(task, ("arms", "joint"), ("weighting", name))
                 cells += [f"{score('weighting', name, task)}",
-                          f"{more.value:+.3f} ± {more.margin:.3f}"]
+                          f"{more:+}"]
             time = f" {steps[name]['ratio']:.2f} |" if name in steps else " |" * bool(steps)
             lines.append(f"| {title} | {' | '.join(cells)} |{time} {len(found)} |")
     return "\n".join(lines)
@@ -254,15 +298,17 @@ def weighting() -> str:
 
 def scarce() -> str:
     """Few sentiment labels: alone, and beside 4,000 genre labels."""
-    lines = ["| sentiment labels | alone, macro-F1 | beside 4,000 genre labels | gain | seeds |",
-             "|---:|---:|---:|---:|---:|"]
+    lines = ["| sentiment labels | alone, macro-F1 | beside 4,000 genre labels | gain "
+             "| the same in twice the passes | gain | seeds |", f"|---:|{'---:|' * 6}"]
     for labels in (50, 200, 1000):
-        alone, beside = f"sentiment-{labels}", f"genre-sentiment-{labels}"
-        if runs("scarce", alone) and runs("scarce", beside):
-            more = gain("sentiment", ("scarce", alone), ("scarce", beside))
-            lines.append(f"| {labels:,} | {score('scarce', alone, 'sentiment')} "
-                         f"| {score('scarce', beside, 'sentiment')} "
-                         f"| {more.value:+.3f} ± {more.margin:.3f} | {more.seeds} |")
+        alone = f"sentiment-{labels}"
+        cells = [score("scarce", alone, "sentiment")]
+        for beside in (f"genre-sentiment-{labels}", f"genre-sentiment-twice-{labels}"):
+            if beside in arm_names("scarce"):
+                more = gain("sentiment", ("scarce", alone), ("scarce", beside))
+                cells += [score("scarce", beside, "sentiment"), f"{more:+}"]
+        cells += [""] * (5 - len(cells))
+        lines.append(f"| {labels:,} | {' | '.join(map(str, cells))} | {more.seeds} |")
     return "\n".join(lines)
 
 

@@ -22,10 +22,10 @@ from experiments.analysis import Estimate, gain, mean, runs, score, scores, seed
 from experiments.drift import (
     EVERY,
     REMEDIES,
-    SEEDS,
     STEPS,
     DriftSetting,
     scored_sentences,
+    seeds,
 )
 from experiments.records import RESULTS, read_record, read_records
 from experiments.studies import ARMS, domain_arm
@@ -44,23 +44,26 @@ SCENARIOS: dict[str, Arm] = {
     "sentiment head, as drawn": ("freezing", "sentiment-head-random"),
     "genre head, trained before": ("freezing", "genre-head-trained"),
     "sentiment head, trained before": ("freezing", "sentiment-head-trained"),
-    "nothing": FULL,
-    "nothing, at the single tasks' rate": SINGLE,
+    "nothing, 3e-4": FULL,
+    "nothing, 1e-4": SINGLE,
 }
 DEPTHS: dict[str, Arm] = {
     "all 6": ("freezing", "encoder"),
     **{str(k): ("freezing", f"layers-{k}") for k in range(5, 0, -1)},
     "embeddings": ("freezing", "embeddings"),
-    "nothing": FULL,
+    "nothing, 3e-4": FULL,
+    "nothing, 1e-4": SINGLE,
 }
-ORDERS: dict[str, Arm] = {
+STAGES: dict[str, Arm] = {
     "a probe, then everything (LP-FT)": ("freezing", "lp-ft"),
     "a probe, then layer after layer": ("freezing", "gradual"),
+}
+RATES: dict[str, Arm] = {
     "rate times 0.9 a layer down": ("freezing", "decay-0.9"),
     "rate times 0.8 a layer down": ("freezing", "decay-0.8"),
     "rate over 2.6 a layer down": ("freezing", "decay-2.6"),
 }
-WHOLE: dict[str, Arm] = {"one rate for all": FULL, "one rate for all, the single tasks'": SINGLE}
+WHOLE: dict[str, Arm] = {"one rate for all, 3e-4": FULL, "one rate for all, 1e-4": SINGLE}
 POLICIES = {"encoder": "encoder frozen", "lp-ft": "LP-FT", "full": "everything"}
 REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
                 "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
@@ -75,21 +78,22 @@ def parts() -> str:
 
 
 def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
-    """What each policy trained and how it scored, beside training everything."""
-    lines = [f"| {first} | trainable | encoder rate | genre macro-F1 | gain over full "
-             "| sentiment macro-F1 | gain over full | seeds |", f"|---|{'---:|' * 7}"]
+    """What each policy trained and how it scored, and its gains over freezing nothing."""
+    columns = [f"{task}{name}" for task in LABELS
+               for name in (" macro-F1", ", over 3e-4", ", over 1e-4")]
+    lines = [f"| {first} | trainable | encoder rate | {' | '.join(columns)} | seeds |",
+             f"|---|{'---:|' * 9}"]
     for title, arm in arms.items():
-        found = runs(*arm)
-        if found:
-            cells = []
-            for task in LABELS:
-                more = gain(task, FULL, arm)
-                cells += [str(score(*arm, task)),
-                          "" if arm == FULL else f"{more.value:+.3f} ± {more.margin:.3f}"]
-            rate = "" if arm[1] in ("everything", "encoder", "encoder-hidden") else (
-                f"{found[0]['config']['encoder_lr']:g}")
-            lines.append(f"| {title} | {found[0]['trainable']:,} | {rate} | {' | '.join(cells)} "
-                         f"| {len(found)} |")
+        found, cells = runs(*arm), []
+        for task in LABELS:
+            cells.append(str(score(*arm, task)))
+            for base in (FULL, SINGLE):
+                more = gain(task, base, arm)
+                cells.append("" if arm == base else f"{more:+}")
+        rate = "" if arm[1] in ("everything", "encoder", "encoder-hidden") else (
+            f"{found[0]['config']['encoder_lr']:.0e}".replace("e-0", "e-"))
+        lines.append(f"| {title} | {found[0]['trainable']:,} | {rate} | {' | '.join(cells)} "
+                     f"| {len(found)} |")
     return "\n".join(lines)
 
 
@@ -103,12 +107,12 @@ def choices() -> str:
     def faster(kept: str, epochs: int) -> str:
         row = speed[f"{kept}, kept"]
         times = 3 * speed["full"]["seconds"] / (row["fill_seconds"] + epochs * row["seconds"])
-        return (f"filling and {epochs} epochs {times:.1f} times as fast as 3 epochs of everything")
+        return f"in bf16, filling and {epochs} epochs {times:.1f} times as fast as 3 of everything"
 
     def more(size: int, policy: str) -> str:
         gains = ((task, label_gain(size, policy, task)) for task in LABELS)
         return "over a frozen encoder " + ", ".join(
-            f"{one.value:+.3f} ± {one.margin:.3f} {task}" for task, one in gains)
+            f"{one:+} {task}" for task, one in gains)
 
     there = other_genre("full", over="encoder")
     rows = {
@@ -116,24 +120,25 @@ def choices() -> str:
                                      f"{f1('freezing', 'encoder')}; {faster('encoder', 20)}"),
         "little time": ("four of six layers, kept",
                         f"{f1('freezing', 'layers-4')}; {faster('layers:4', 3)}"),
-        "50 sentences to train on": ("nothing, after a probe (LP-FT)", more(50, "lp-ft")),
-        "1,000": ("nothing", more(1000, "full")),
+        "50 sentences to train on, 889 to select by": (
+            "nothing, after a probe (LP-FT)", more(50, "lp-ft")),
+        "1,000, and the 889": ("nothing", more(1000, "full")),
         "a few thousand": ("the lower three layers, or nothing",
-                           f"{f1('freezing', 'layers-3')}, or {f1(*FULL)}"),
+                           f"{f1('freezing', 'layers-3')}, or {f1(*SINGLE)}"),
         "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
         "a domain without labels": ("nothing", "sentiment there, over a frozen encoder "
-                                    f"{there.value:+.3f} ± {there.margin:.3f}"),
+                                    f"{there:+}"),
         "another task must stay to the bit": (
             "the encoder", f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
         "another task should stay, and this one learn": (
             "nothing; replay, or distillation",
             "its change: " + " or ".join(
-                f"{one.value:+.3f} ± {one.margin:.3f}" for one in (
+                f"{one:+}" for one in (
                     drift_of(remedy, "genre", "genre") for remedy in ("replay", "distillation")))),
-        "a head must stay as it is": (
-            "that head, once it is trained; its task keeps its labels",
-            "its task, beside a head that trains: " + " or ".join(
-                f"{one.value:+.3f} ± {one.margin:.3f}" for one in (
+        "a head's weights may not change": (
+            "the head, once it is trained, and go on training on its task's labels",
+            "its task, beside a head that trains at the same rate: " + " or ".join(
+                f"{one:+}" for one in (
                     gain(task, FULL, ("freezing", f"{task}-head-trained")) for task in LABELS)))}
     return "\n".join(["| case | freeze | what the records say (macro-F1) |", "|---|---|---|",
                       *(f"| {case} | {' | '.join(cells)} |" for case, cells in rows.items())])
@@ -150,7 +155,7 @@ def few_labels() -> str:
             for task in LABELS:
                 more = [label_gain(size, policy, task) for policy in ("lp-ft", "full")]
                 cells += [str(score(*arms["encoder"], task)),
-                          *(f"{one.value:+.3f} ± {one.margin:.3f}" for one in more)]
+                          *(f"{one:+}" for one in more)]
             lines.append(f"| {size:,} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -166,12 +171,12 @@ def label_arms() -> dict[int, dict[str, Arm]]:
 
     Those of 4,000 and of all are runs of other studies at the same rate, with their last weights.
     """
-    found = {size: {policy: ("labels", f"{policy}-{size}") for policy in POLICIES}
-             for size in (50, 200, 1000)}
+    found: dict[int, dict[str, Arm]] = {
+        size: {policy: ("labels", f"{policy}-{size}") for policy in POLICIES}
+        for size in (50, 200, 1000)}
     found[4000] = {"encoder": DEPTHS["all 6"], "lp-ft": ("freezing", "lp-ft"), "full": SINGLE}
     found[16592] = {"full": ("headline", "joint")}
-    return {size: there for size, arms in found.items()
-            if (there := {policy: arm for policy, arm in arms.items() if runs(*arm)})}
+    return found
 
 
 def other_genre(policy: str, genre: str | None = None, inside: bool = False,
@@ -192,15 +197,14 @@ def other_genre(policy: str, genre: str | None = None, inside: bool = False,
 def domains() -> str:
     """Sentiment macro-F1 on a genre that was not trained on, and on the three that were."""
     lines = [f"| trained | {' | '.join(GENRES)} | mean | gain over everything "
-             "| the other three pooled, mean | gain over everything |", f"|---|{'---:|' * 8}"]
+             "| the three trained on, pooled; mean | gain over everything |", f"|---|{'---:|' * 8}"]
     for policy, title in POLICIES.items():
-        if all(runs("domain", domain_arm(policy, genre)) for genre in GENRES):
-            cells = [str(other_genre(policy, genre)) for genre in GENRES]
-            for inside in (False, True):
-                cells.append(str(other_genre(policy, inside=inside)))
-                more = other_genre(policy, inside=inside, over="full")
-                cells.append("" if policy == "full" else f"{more.value:+.3f} ± {more.margin:.3f}")
-            lines.append(f"| {title} | {' | '.join(cells)} |")
+        cells = [str(other_genre(policy, genre)) for genre in GENRES]
+        for inside in (False, True):
+            cells.append(str(other_genre(policy, inside=inside)))
+            more = other_genre(policy, inside=inside, over="full")
+            cells.append("" if policy == "full" else f"{more:+}")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
     known = [score("arms", "sentiment", "sentiment", genres=(genre,)) for genre in GENRES]
     lines.append(f"| everything, on all four genres | {' | '.join(map(str, known))} "
                  f"| {mean(known, True)} | | | |")
@@ -208,9 +212,8 @@ def domains() -> str:
 
 
 def drift_runs(remedy: str, frozen: str) -> list[dict]:
-    """The records of all seeds of a run of the drift study, [] until all are there."""
-    paths = [DriftSetting(remedy, frozen, seed).path for seed in SEEDS]
-    return [read_record(path) for path in paths if all(path.is_file() for path in paths)]
+    """The records of all seeds of a run of the drift study."""
+    return [read_record(DriftSetting(remedy, frozen, seed).path) for seed in seeds(remedy)]
 
 
 def drift_curves(remedy: str, frozen: str, task: str) -> np.ndarray:
@@ -236,12 +239,11 @@ def drifts() -> str:
     lines = ["| against it | genre, its head frozen | sentiment, trained on "
              "| sentiment, its head frozen | genre, trained on | seeds |", f"|---|{'---:|' * 5}"]
     for remedy in REMEDIES:
-        if all(drift_runs(remedy, task) for task in LABELS):
-            found = [drift_of(remedy, frozen, task) for frozen, task in (
-                ("genre", "genre"), ("genre", "sentiment"), ("sentiment", "sentiment"),
-                ("sentiment", "genre"))]
-            cells = " | ".join(f"{one.value:+.3f} ± {one.margin:.3f}" for one in found)
-            lines.append(f"| {REMEDY_NAMES[remedy]} | {cells} | {found[0].seeds} |")
+        found = [drift_of(remedy, frozen, task) for frozen, task in (
+            ("genre", "genre"), ("genre", "sentiment"), ("sentiment", "sentiment"),
+            ("sentiment", "genre"))]
+        cells = " | ".join(f"{one:+}" for one in found)
+        lines.append(f"| {REMEDY_NAMES[remedy]} | {cells} | {found[0].seeds} |")
     return "\n".join(lines)
 
 
@@ -259,8 +261,8 @@ def speeds() -> str:
         for name, title in names.items():
             plain, kept = rows[name], rows.get(f"{name}, kept")
             cells = [f"{1000 * plain['seconds'] / count:.1f}"]
-            cells += [f"{1000 * kept['seconds'] / count:.2f}", f"{kept['faster than full']:.1f}",
-                      f"{kept[f'faster than {name}']:.1f}",
+            cells += [f"{1000 * kept['seconds'] / count:.2f}", f"{kept['faster than full']:.3g}",
+                      f"{kept[f'faster than {name}']:.3g}",
                       f"{1000 * kept['fill_seconds'] / count:.1f}",
                       f"{kept['bytes'] / 1000 / count:.1f}"] if kept else [""] * 5
             lines.append(f"| {title}, {short} | {' | '.join(cells)} |")
@@ -292,15 +294,14 @@ def draw_depths() -> Figure:
 
 
 def draw_drift() -> Figure:
-    """The frozen head's score while the other task trains on."""
+    """How the frozen head's score changes while the other task trains on."""
     figure, axes = new_figure(1, 2, height=3.6, title="A frozen head may lose its task: genre "
-                              "falls, sentiment dips and recovers")
+                              "falls, sentiment dips and mostly recovers")
     steps = np.arange(0, STEPS + 1, EVERY)
     for axis, frozen in zip(axes.flat, LABELS, strict=True):
         for index, remedy in enumerate(REMEDIES):
             values = drift_curves(remedy, frozen, frozen)
-            if not len(values):
-                continue
+            values = values - values[:, :1]  # (S, 11)
             axis.plot(steps, values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
                       markersize=4, linewidth=1.2, label=REMEDY_NAMES[remedy])
             axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15,
@@ -309,7 +310,7 @@ def draw_drift() -> Figure:
         axis.set_title(f"{frozen} head frozen, {other} trains on", fontsize=10)
         axis.set_xlabel("steps of the other task")
         axis.grid(axis="y", color="0.9")
-    axes[0, 0].set_ylabel("macro-F1 of the frozen head")
+    axes[0, 0].set_ylabel("change of macro-F1, frozen head")
     legend_below(figure, axes)
     return figure
 
@@ -341,18 +342,18 @@ def features(name: str) -> list[float]:
     """CKA of the embeddings' and each layer's features with those before; seed 0, rate 1e-4."""
     setting = next(s for s, *_ in ARMS if (s.study, s.arm) == ("freezing", name))
     path = replace(setting, encoder_lr=1e-4).path
-    return read_record(path)["cka"] if path.is_file() else []
+    return read_record(path)["cka"]
 
 
 def draw_features() -> Figure:
     """How like each layer's features are to those before training, at one rate."""
     figure, axes = new_figure(height=3.4, title="Features change more towards the top, and "
                               "less after a probe")
-    arms = {"everything": ("freezing", "full")} | ORDERS | {"only layers 5 and 6": DEPTHS["4"]}
+    arms = {"everything": ("freezing", "full")} | STAGES | RATES
+    arms |= {"only layers 5 and 6": DEPTHS["4"]}
     for index, (title, (_, name)) in enumerate(arms.items()):
-        if values := features(name):
-            axes[0, 0].plot(values, color=COLOURS[index], marker=MARKERS[index],
-                            markersize=4, linewidth=1.2, label=title)
+        axes[0, 0].plot(features(name), color=COLOURS[index], marker=MARKERS[index],
+                        markersize=4, linewidth=1.2, label=title)
     axes[0, 0].set_xticks(range(7), ["embeddings", *(f"layer {k}" for k in range(1, 7))],
                           fontsize=8)
     axes[0, 0].set_ylabel("CKA with the features before")

@@ -67,8 +67,8 @@ class SentenceEncoder(nn.Module):
                  normalize: bool = True, max_length: int | None = None) -> None:
         super().__init__()
         _check_pooling(pooling)
-        positions = getattr(backbone.embeddings, "position_embeddings", None)
-        padding = getattr(positions, "padding_idx", None)  # RoBERTa's family counts from behind it
+        embeddings = getattr(backbone, "embeddings", None)  # RoBERTa's count from behind padding's
+        padding = getattr(getattr(embeddings, "position_embeddings", None), "padding_idx", None)
         longest = backbone.config.max_position_embeddings - (0 if padding is None else padding + 1)
         if max_length is None:
             max_length = min(longest, tokenizer.model_max_length)

@@ -108,7 +108,8 @@ def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay
 
     Explained in Task_3.md, "A rate for each layer".
     """
-    found = {name: re.search(r"\.layers?\.(\d+)\.", name) for name, _ in model.named_parameters()}
+    found = {name: re.search(r"^encoder\..*\.layers?\.(\d+)\.", name)
+             for name, _ in model.named_parameters()}
     depths = {name: int(layer[1]) + 1 if layer else 0 for name, layer in found.items()}
     n_layers = max(depths.values())  # embeddings and what all layers share have depth 0
     if layer_decay != 1 and not n_layers:

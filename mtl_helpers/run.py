@@ -266,7 +266,8 @@ def fingerprint(model: Any, train: Any, validation: Any, config: TrainingConfig,
     found["dropout of the model"] = str([module.p for module in model.modules()
                                          if isinstance(module, nn.Dropout)])
     found["tokenizer"] = _digest(tokenizer_state(model.encoder))
-    found["backward"] = backward and getattr(backward, "__name__", type(backward).__name__)
+    plain = getattr(backward, "func", backward)  # of a partial
+    found["backward"] = backward and getattr(plain, "__name__", type(plain).__name__)
     for name, data in (("train", train), ("validation", validation)):
         found[f"{name} sentences"] = data and _digest(data.sentences)
         for task, values in (data.labels if data else {}).items():

@@ -171,6 +171,13 @@ def test_other_backbones_are_trained_with_a_rate_for_each_layer(kind):
                if ".layer.0." in name and not name.endswith("key.bias"))
 
 
+def test_the_layers_of_a_head_are_not_those_of_the_encoder():
+    model = make_model()
+    model.heads["genre"].layers = torch.nn.ModuleList(torch.nn.Linear(2, 2) for _ in range(9))
+    rates = {group["lr"] for group in parameter_groups(model, 1e-4, 1e-2, layer_decay=0.5)}
+    assert rates == {2.5e-5, 5e-5, 1e-4, 1e-2}
+
+
 def test_a_decay_without_layers_is_refused():
     model = make_model()
     model.encoder.backbone.encoder = torch.nn.Linear(16, 16)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from itertools import combinations
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_hex
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from PIL import Image
 
 from mtl_helpers import plots
 from mtl_helpers.calibration import reliability
@@ -284,3 +286,17 @@ def test_a_noisy_figure_takes_few_bytes_in_a_notebook() -> None:
     steps = np.arange(2000)
     noise = np.random.default_rng(0).normal(1, 0.1, size=2000)
     assert len(plots.plot_losses({"genre": (steps, noise)}, "finding")._repr_png_()) < 40_000
+
+
+def test_colours_stay_what_they_are_in_a_notebook() -> None:
+    figure, axes = plots.new_figure(1, 2)
+    for index, colour in enumerate(plots.COLOURS):  # bands over bands, as in a busy figure
+        for axis in axes.flat:
+            values = np.random.default_rng(index).normal(0, 0.1, size=11).cumsum()
+            axis.fill_between(range(11), values - 0.3, values + 0.3, alpha=0.15, color=colour)
+            axis.plot(values, color=colour, marker="o", markersize=4, linewidth=1.2)
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:
+        shown = np.unique(np.asarray(picture.convert("RGB")).reshape(-1, 3).astype(int), axis=0)
+    for colour in plots.COLOURS:
+        wanted = 255 * np.array(to_rgb(colour))
+        assert np.abs(shown - wanted).max(axis=1).min() < 4, colour

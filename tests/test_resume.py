@@ -115,6 +115,9 @@ def test_a_run_with_a_head_and_a_backward_of_ones_own_goes_on(tmp_path, monkeypa
     def add(losses, times):
         (times * sum(losses.values())).backward()
 
+    def other(losses, times):
+        add(losses, -times)
+
     def run(folder, seed=0):
         trained = model(seed)
         fit(trained, TRAIN, None, make_config(checkpoint_dir=tmp_path / folder, checkpoint_every=1),
@@ -126,6 +129,9 @@ def test_a_run_with_a_head_and_a_backward_of_ones_own_goes_on(tmp_path, monkeypa
         run("stopped")
     undo()
     assert same(run("stopped", seed=9), run("whole"))
+    with pytest.raises(ValueError, match="another backward: 'add' there, 'other' here"):
+        fit(model(), TRAIN, config=make_config(checkpoint_dir=tmp_path / "whole"),
+            backward=functools.partial(other, times=2))
 
 
 def test_a_run_stopped_before_its_first_save_keeps_the_weights_it_began_with(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from dataclasses import replace
 from types import SimpleNamespace
@@ -132,6 +133,25 @@ def test_what_task_3_says_of_its_runs() -> None:
                        for run in found)
             assert policy == "encoder" or {run["config"]["encoder_lr"] for run in found} == {1e-4}
     assert ("labels", "full-1000") in RECORDED and ("domain", "full-tweet") in RECORDED
+
+
+@pytest.mark.parametrize("text", ["3", "0/2", "3/2", "a/b", "-1/2", ""])
+def test_a_part_that_is_none_is_refused(text) -> None:
+    assert studies.part_of("2/3") == (2, 3)
+    with pytest.raises(argparse.ArgumentTypeError, match="I/N with I from 1 to N"):
+        studies.part_of(text)
+
+
+def test_a_gain_is_written_with_its_sign() -> None:
+    assert f"{analysis.Estimate(0.25, 0.1, 3):+}" == "+0.250 ± 0.100"
+    assert f"{analysis.Estimate(0.25, 0.1, 3)}" == "0.250 ± 0.100"
+
+
+def test_what_task_4_says_of_50_labels_in_twice_the_passes() -> None:
+    once, twice = (analysis.gain("sentiment", ("scarce", "sentiment-50"), ("scarce", name))
+                   for name in ("genre-sentiment-50", "genre-sentiment-twice-50"))
+    assert once.value < twice.value < 0 and abs(once.value) < once.margin
+    assert abs(twice.value) < min(0.01, twice.margin)
 
 
 def test_a_learner_of_50_labels_meets_each_more_than_ninety_times() -> None:  # Task 4

@@ -19,14 +19,15 @@ DRIFTED = [setting for setting in drift.jobs() if setting.path.is_file()]
 
 def test_tables_have_a_cell_for_each_column() -> None:
     for table in (task_3.policies(task_3.SCENARIOS), task_3.policies(task_3.DEPTHS),
-                  task_3.policies(task_3.ORDERS), task_3.choices(),
+                  task_3.policies(task_3.STAGES | task_3.RATES), task_3.choices(),
                   task_3.few_labels(), task_3.domains(), task_3.drifts(), task_3.speeds()):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
 
 def test_every_arm_of_the_page_is_one_of_a_study() -> None:
     known = {(setting.study, setting.arm) for setting, *_ in studies.ARMS}
-    assert {*task_3.SCENARIOS.values(), *task_3.DEPTHS.values(), *task_3.ORDERS.values()} <= known
+    shown = (task_3.SCENARIOS, task_3.DEPTHS, task_3.STAGES, task_3.RATES, task_3.WHOLE)
+    assert {arm for arms in shown for arm in arms.values()} <= known
 
 
 @pytest.mark.parametrize("setting", DRIFTED, ids=lambda setting: setting.path.stem)
