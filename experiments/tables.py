@@ -129,7 +129,8 @@ def encode_speed() -> str:
     config, place = record["config"], record["environment"]
     lines.append(
         f"\n{config['sentences']:,} sentences of the corpus, medians of {config['rounds']} "
-        f"interleaved rounds on {place['threads']} cores of an {place['processor']} processor; "
+        f"interleaved rounds on {place['threads']} cores of an "
+        f"{place['processor'].removesuffix(' Processor')} processor; "
         f"a plain matrix product there runs at {record['gemm_gflops']['float32']} GFLOP/s in fp32 "
         f"and {record['gemm_gflops']['bfloat16']} in bf16."
     )
