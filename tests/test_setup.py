@@ -254,7 +254,7 @@ def test_the_helpers_stay_small() -> None:
     lines = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     limits = {name: 400 if name == "plots.py" else 300 for name in lines}
     assert {name: n for name, n in lines.items() if n > limits[name]} == {}
-    assert sum(lines.values()) <= 3399
+    assert sum(lines.values()) <= 3384
 
 
 def unsafe(source: str) -> list[str]:
