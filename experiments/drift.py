@@ -47,7 +47,7 @@ FOLDER = RESULTS.parent / "build" / "drift"
 class DriftSetting:
     """A run; its record is results/drift/REMEDY-TASK-SEED.json."""
     remedy: str
-    frozen: str  # the task whose head is frozen; the other one trains on
+    frozen: str  # the task whose head is frozen, unless the remedy is "-free"; the other trains on
     seed: int
 
     @property
@@ -55,16 +55,21 @@ class DriftSetting:
         return RESULTS / "drift" / f"{self.remedy}-{self.frozen}-{self.seed}.json"
 
     @property
+    def method(self) -> str:
+        return self.remedy.removesuffix("-free")
+
+    @property
     def trained(self) -> str:
         return next(task for task in LABELS if task != self.frozen)
 
 
 REMEDIES = ("none", "encoder", "replay", "small-rate", "l2-sp", "distillation")
+FREE = ("replay-free", "distillation-free")  # with these the old task's head can go on learning
 
 
 def jobs() -> Iterator[DriftSetting]:
     """All runs; seeds change fastest, so that two processes do not make the same first model."""
-    for remedy in REMEDIES:
+    for remedy in (*REMEDIES, *FREE):
         for frozen in LABELS:
             yield from (DriftSetting(remedy, frozen, seed) for seed in seeds(remedy))
 
@@ -104,7 +109,7 @@ def new_sentences(setting: DriftSetting) -> LabelledSentences:
     others = [row for row, text in enumerate(data.sentences) if text.casefold() not in known]
     new = data.select(np.random.default_rng(1).choice(others, SENTENCES, replace=False))
     labels = {setting.trained: new.labels[setting.trained]}
-    if setting.remedy != "replay":
+    if setting.method != "replay":
         return LabelledSentences(new.sentences, labels, new.groups)
     old = data.select(rows[: round(SENTENCES * REPLAYED / (1 - REPLAYED))])
     labels[setting.trained] = np.append(labels[setting.trained], np.full(len(old), -100))
@@ -166,14 +171,17 @@ def say(model: MultiTaskModel, sentences: list[str]) -> dict[str, dict[str, str]
 def train_on(setting: DriftSetting, model: MultiTaskModel, data: LabelledSentences,
              scored: LabelledSentences, **settings: Any) -> dict[str, Any]:
     """Train one task on from `model`, and return the record."""
-    freeze(model, f"head:{setting.frozen}", *(["encoder"] if setting.remedy == "encoder" else []))
+    if setting.remedy not in FREE:
+        freeze(model, f"head:{setting.frozen}")
+    if setting.method == "encoder":
+        freeze(model, "encoder")
     config = TrainingConfig(**{
-        "weight_decay": 0 if setting.remedy == "l2-sp" else 0.01,  # the pull is in its place
+        "weight_decay": 0 if setting.method == "l2-sp" else 0.01,  # the pull is in its place
         "epochs": 1000, "max_steps": STEPS, "batch_size": BATCH_SIZE, "seed": setting.seed,
-        "encoder_lr": SMALL_RATE if setting.remedy == "small-rate" else RATE,
-        "schedule": "proportional" if setting.remedy == "replay" else "joint",
+        "encoder_lr": SMALL_RATE if setting.method == "small-rate" else RATE,
+        "schedule": "proportional" if setting.method == "replay" else "joint",
         "validate_every": EVERY, "progress": False} | settings)
-    backward = {"l2-sp": penalty, "distillation": distillation}.get(setting.remedy)
+    backward = {"l2-sp": penalty, "distillation": distillation}.get(setting.method)
     dtype = resolve_dtype(next(model.parameters()).device, config.dtype) or torch.float32
     before, reports = say(model, scored.sentences), evaluate(model, scored, dtype)
     history = fit(model, data, scored, config, backward and backward(model, setting.frozen))

@@ -45,15 +45,11 @@ ARMS = [
     arm("arms", "proportional", 3, "arms/alternating", schedule="proportional"),
     # Does the joint arm lose by its rate? The same at the rate that each task chose for itself.
     arm("arms", "joint-single-rate", 5, "arms/sentiment"),
-    *(arm("scarce", f"{'-'.join(tasks)}-{labels}", 3, f"arms/{rate}", tasks=tasks,
+    # Few sentiment labels, redrawn for each seed.
+    *(arm("scarce", f"{'-'.join(tasks)}-{labels}", seeds, f"arms/{rate}", tasks=tasks,
           sentiment_labels=labels, schedule="alternating", select="sentiment")
-      for labels in (50, 200, 1000)
-      for tasks, rate in ((BOTH, "alternating"), (("sentiment",), "sentiment"))),
-    # Does the scarce task lose beside genre by having half of the steps? With twice the passes it
-    # has as many as alone.
-    *(arm("scarce", f"genre-sentiment-twice-{labels}", 3, "arms/alternating", passes=2 * PASSES,
-          sentiment_labels=labels, schedule="alternating", select="sentiment")
-      for labels in (50, 200)),
+      for labels, seeds in ((200, 5), (50, 3))
+      for tasks, rate in ((("sentiment",), "sentiment"), (BOTH, "alternating"))),
     arm("valence", "three-tasks", 3, "arms/sentiment", tasks=(*BOTH, "valence")),
     arm("valence", "valence", 3, "arms/sentiment", tasks=("valence",)),
     # Equal labels: each task's labels as often in alternating as in joint, or in one task alone
@@ -80,7 +76,7 @@ ARMS = [
     arm("freezing", "everything", 5, "arms/joint", policy="everything"),
     arm("freezing", "encoder", 5, policy="encoder"),
     arm("freezing", "encoder-hidden", 5, policy="encoder", hidden_dim=128),
-    arm("freezing", "full", 1, features=True),  # arms/joint, for how far its features move
+    arm("freezing", "full", 1, "arms/sentiment", features=True),  # arms/joint-single-rate again
     arm("freezing", "lp-ft", 5, policy="lp-ft", features=True),
     *(arm("freezing", f"{task}-head-{state}", 5, "arms/joint", policy=f"{task}-head-{state}",
           features=True) for state in ("random", "trained") for task in BOTH),
@@ -89,6 +85,9 @@ ARMS = [
     *(arm("freezing", f"decay-{name}", 3, policy=f"decay-{name}", features=True)
       for name in ("0.9", "0.8", "2.6")),
     arm("freezing", "gradual", 3, policy="gradual", features=True),
+    # Does a task that is trained alone like another factor than two together?
+    *(arm("freezing", f"{task}-decay-0.8", 3, "freezing/decay-0.8", tasks=(task,),
+          policy="decay-0.8") for task in BOTH),
     # Few training sentences. Of 4,000 there are the runs above. Whatever tunes the encoder has one
     # rate, here and below.
     *(arm("labels", f"{policy}-{sentences}", 3, rate, policy=policy, sentences=sentences,

@@ -110,10 +110,13 @@ def training_data(setting: Setting) -> LabelledSentences:
         chosen = np.random.default_rng([0, setting.seed]).permutation(SENTENCES)
         train = train.select(chosen[: setting.sentences])
     train = with_tasks(train, setting.tasks)
-    if setting.sentiment_labels is not None:
-        train.labels["sentiment"][setting.sentiment_labels :] = -100
+    if setting.sentiment_labels is not None:  # of other sentences each seed
+        kept = np.random.default_rng([0, setting.seed]).permutation(len(train))
+        kept = np.sort(kept[: setting.sentiment_labels])
+        missing = np.setdiff1d(np.arange(len(train)), kept)
+        train.labels["sentiment"][missing] = -100
         if setting.tasks == ("sentiment",):
-            train = train.select(np.arange(setting.sentiment_labels))
+            train = train.select(kept)
     return train
 
 

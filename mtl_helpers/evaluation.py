@@ -9,6 +9,7 @@ import numpy as np
 from scipy.stats import binomtest
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
 
 Ids = Sequence[int] | np.ndarray
 Groups = Sequence[Hashable] | np.ndarray
@@ -56,8 +57,8 @@ class RegressionReport:
 
     def __str__(self) -> str:
         pearson = "undefined (constant)" if np.isnan(self.pearson) else f"{self.pearson:.3f}"
-        errors = f"MAE {self.mean_absolute_error:.3f}, RMSE {self.rmse:.3f}"
-        return f"Pearson r {pearson}, {errors}, n {self.n}"
+        return (f"Pearson r {pearson}, MAE {self.mean_absolute_error:.3f}, RMSE {self.rmse:.3f}, "
+                f"n {self.n}")
 
 
 class Interval(NamedTuple):
@@ -153,9 +154,8 @@ def bootstrap_interval(true: Ids, predicted: Ids, metric: Metric = "macro_f1",
         true, predicted: (N,) ids, as in `score_classification`.
         metric: one of METRICS, or a function from confusion matrices (R, K, K) to scores (R,).
         groups: N document ids, to draw whole documents; None draws single sentences.
-        n_resamples: R draws with replacement.
+        n_resamples, seed: R draws with replacement, and the seed of them.
         confidence: share of the resampled scores between the two ends.
-        seed: of the draws.
 
     Raises:
         TypeError, ValueError: If ids are not integers, or another argument is not valid.
@@ -169,14 +169,13 @@ def paired_test(true: Ids, first: Ids, second: Ids, metric: Metric = "macro_f1",
                 seed: int = 0) -> PairedTest:
     """Say how much higher a second model scores than a first one on the same sentences.
 
-    Every draw of the bootstrap is the same for both models. Runs of a model, such as seeds, are
-    averaged within a draw: the interval is about the choice of test sentences and says nothing of
-    how much runs differ. The p-value is that of McNemar's exact test (1947) that both are right
-    equally often; it takes sentences as independent. Explained in Task_4.ipynb, "Does it help".
+    Every draw of the bootstrap is the same for both models. Runs of a model are averaged within a
+    draw: the interval is about the choice of test sentences, not about how much runs differ. The
+    p-value is that of McNemar's exact test (1947) that both are right equally often; it takes
+    sentences as independent. Explained in Task_4.ipynb, "Does it help".
 
     Args:
-        first, second: (N,) predicted ids, or (S, N) for S runs.
-        true, metric, groups, n_resamples, confidence, seed: as in `bootstrap_interval`.
+        first, second: (N,) predicted ids, or (S, N) for S runs; the rest as `bootstrap_interval`.
     """
     models = {"first": np.atleast_2d(first), "second": np.atleast_2d(second)}  # (S, N) each
     runs = [(name, run) for name, ids in models.items() for run in ids]
@@ -271,8 +270,7 @@ def evaluate(model: Any, data: Any, dtype: Any = None) -> dict[str, Any]:
 
     A task without any label in the data is left out. `dtype`, if given, goes on to `predict`.
     """
-    settings = {} if dtype is None else {"dtype": dtype}
-    reports: dict[str, Any] = {}
+    settings, reports = {"dtype": dtype} if dtype else {}, dict[str, Any]()
     for task, predicted in model.predict(data.sentences, **settings).items():
         true = data.labels.get(task, np.array([]))
         if (np.isnan(true) if true.dtype.kind == "f" else true == -100).all():
@@ -286,13 +284,17 @@ def linear_probe(train_embeddings: np.ndarray, train_ids: Ids,
                  embeddings: np.ndarray) -> np.ndarray:
     """Predict classes by a logistic regression on frozen embeddings: what a linear head can read.
 
+    The strength of its regularisation is the one of four that is best on a held-out quarter.
+
     Args:
         train_embeddings: (N, D), or a scipy sparse matrix of that shape.
         train_ids: (N,) class ids, -100 for a sentence without label, which is skipped.
-        embeddings: (M, D).
+        embeddings: (M, D), whose class ids (M,) are returned.
 
-    Returns (M,) class ids. Explained in Task_1.ipynb, "What the vectors know".
+    Explained in Task_1.ipynb, "What the vectors know".
     """
-    ids = np.asarray(train_ids)
-    probe = LogisticRegression(max_iter=2000).fit(train_embeddings[ids != -100], ids[ids != -100])
-    return probe.predict(embeddings)
+    known = np.asarray(train_ids) != -100
+    probe = GridSearchCV(
+        LogisticRegression(max_iter=2000), {"C": [0.1, 1, 10, 100]}, scoring="f1_macro",
+        cv=StratifiedShuffleSplit(1, test_size=0.25, random_state=0), error_score="raise")
+    return probe.fit(train_embeddings[known], np.asarray(train_ids)[known]).predict(embeddings)

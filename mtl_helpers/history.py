@@ -1,10 +1,8 @@
 """History: what happened in a training run, a row for each step and each epoch."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -30,12 +28,6 @@ class History:
         return (np.array([row["step"] for row in rows]),
                 np.array([row["loss"][task] for row in rows]))
 
-    def scores(self, task: str, metric: str) -> tuple[np.ndarray, np.ndarray]:
-        """Steps and validation scores, (E,) each, of the E epochs that were scored."""
-        rows = [row for row in self.epochs if task in row["validation"]]
-        return (np.array([row["step"] for row in rows]),
-                np.array([row["validation"][task][metric] for row in rows]))
-
     def mean_losses(self) -> dict[str, float]:
         """Mean loss of each task over the labels seen since the last row of `epochs`."""
         rows = self.steps[self.epochs[-1]["step"] if self.epochs else 0 :]
@@ -55,15 +47,6 @@ class History:
         sentences = sum(row["sentences"] for row in self.steps)
         labels = sum(sum(row["labels"].values()) for row in self.steps)
         return "\n".join([*lines, f"| all | {len(self.steps):,} | {sentences:,} | {labels:,} |"])
-
-    def save(self, path: str | Path) -> None:
-        """Write the history as JSON."""
-        Path(path).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote."""
-        return cls(**json.loads(Path(path).read_text(encoding="utf-8")))
 
 
 def epoch_line(row: Mapping[str, Any]) -> str:

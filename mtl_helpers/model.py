@@ -191,6 +191,7 @@ def _build_head(task: str, entry: Any, types: Mapping[str, type[Head]]) -> Head:
 def _refuse_other_files(folder: Path) -> None:
     """Raise where saving would replace something that `save_pretrained` did not write."""
     others = {folder.name} if folder.is_file() else _files(folder)
+    others = {name for name in others if Path(name).name not in (".DS_Store", "Thumbs.db")}
     if (folder / "heads.json").is_file():
         others -= {"heads.json", "README.md", *_read_record(folder)["sha256"]}
     if others:

@@ -50,11 +50,14 @@ def legend_above(axis: Axes, columns: int) -> None:
 
 def scatter_classes(axis: Axes, points: np.ndarray, ids: np.ndarray, labels: Sequence[str]) -> None:
     """Draw points (N, 2) in the colour and marker of their class ids (N,)."""
-    order = np.random.default_rng(0).permutation(len(points))  # no class lies on top of all others
+    order = np.random.default_rng(0).permutation(len(points))
+    for part in np.array_split(order, 20):  # in turn, so that no class lies on top of the others
+        for index in range(len(labels)):
+            chosen = part[ids[part] == index]
+            axis.scatter(points[chosen, 0], points[chosen, 1], s=7, color=COLOURS[index],
+                         marker=MARKERS[index], alpha=0.65, linewidths=0)
     for index, label in enumerate(labels):
-        chosen = points[order][ids[order] == index]
-        axis.scatter(chosen[:, 0], chosen[:, 1], s=7, c=COLOURS[index], marker=MARKERS[index],
-                     alpha=0.65, linewidths=0, label=label)
+        axis.scatter([], [], s=7, color=COLOURS[index], marker=MARKERS[index], label=label)
     axis.set_xticks([])
     axis.set_yticks([])
 

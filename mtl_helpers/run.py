@@ -286,10 +286,14 @@ def _metrics(report: Any) -> dict[str, float]:
 
 
 def _score(validation: Mapping[str, Mapping[str, float]], select: str) -> float:
-    """Macro-F1, or Pearson's r of a regression: of one task, the worst one, or their mean."""
+    """Macro-F1, or Pearson's r of a regression: of one task, the worst one, or their mean.
+
+    An r that is undefined, as predictions are constant, counts as -1.
+    """
     scores = {task: metrics.get("macro_f1", metrics.get("pearson", math.nan))
               for task, metrics in validation.items()}
-    found = [-1.0 if math.isnan(score) else score for score in scores.values()]
-    if select in scores:
-        return scores[select]
-    return min(found, default=-1.0) if select == "worst" else sum(found) / max(1, len(found))
+    found = {task: -1.0 if math.isnan(score) else score for task, score in scores.items()}
+    if select in found:
+        return found[select]
+    return min(found.values(), default=-1.0) if select == "worst" else (
+        sum(found.values()) / max(1, len(found)))

@@ -8,6 +8,7 @@ import atexit
 import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -140,6 +141,9 @@ def join_processes(config: TrainingConfig, device: torch.device) -> tuple[int, i
     if started == 1:
         return 0, 1
     if not joined:  # torchrun's addresses serve once, so another fit uses the same group
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
+                                       timeout=timedelta(hours=2))  # others wait for a validation
         atexit.register(distributed.destroy_process_group)
     return distributed.get_rank(), started

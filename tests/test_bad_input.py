@@ -141,6 +141,8 @@ BAD = [  # function.argument, a call with a bad value for it, the error
      "ValueError: fractions must be three positive shares of sum 1"),
     ("split_indices.stratify", lambda: mtl.split_indices(DATA, stratify=["colour"]),
      "ValueError: stratify must name integer tasks among"),
+    ("assert_no_leakage.splits", lambda: mtl.assert_no_leakage([DATA, DATA]),
+     "TypeError: splits must be two or more"),
     ("assert_no_leakage.splits", lambda: mtl.assert_no_leakage(DATA, DATA),
      "ValueError: 100 % of the 37 sentences of split 2 are also in split 1"),
     ("load_corpus.tasks", lambda: mtl.load_corpus(["colour"]),

@@ -342,6 +342,22 @@ def test_an_unreachable_model_gives_one_error_with_what_works(monkeypatch):
         SentenceEncoder.from_pretrained("a name with spaces")
 
 
+def test_a_folder_of_ones_own_comes_before_the_packaged_model(encoder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mine = SentenceEncoder(encoder.backbone, encoder.tokenizer, pooling="cls")
+    mine.save_pretrained("all-MiniLM-L6-v2")
+    assert SentenceEncoder.from_pretrained("all-MiniLM-L6-v2").pooling == "cls"
+
+
+def test_a_refusal_of_a_proxy_is_the_promised_error(monkeypatch):
+    def refuse(*args, **kwargs):
+        raise RuntimeError("407 Proxy Authentication Required")
+
+    monkeypatch.setattr("mtl_helpers.encoder.snapshot_download", refuse)
+    with pytest.raises(OSError, match="RuntimeError.*work without a network"):
+        SentenceEncoder.from_pretrained("all-MiniLM-L6-v2", revision="main")
+
+
 def test_altered_packaged_weights_are_refused(tmp_path, monkeypatch):
     (tmp_path / "model").mkdir()
     (tmp_path / "model/model.safetensors").write_bytes(b"not the published weights")

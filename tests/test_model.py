@@ -405,6 +405,13 @@ def test_a_foreign_folder_is_refused_and_left_alone(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["foreign"]
 
 
+def test_what_a_file_manager_leaves_does_not_stop_a_save(tmp_path):
+    make_model().save_pretrained(tmp_path / "model")
+    (tmp_path / "model" / ".DS_Store").write_bytes(b"Finder")
+    make_model(seed=1).save_pretrained(tmp_path / "model")
+    assert_same_model(make_model(seed=1), MultiTaskModel.from_pretrained(tmp_path / "model"))
+
+
 def test_other_files_in_an_earlier_save_are_not_lost(tmp_path):
     make_model().save_pretrained(tmp_path / "model")
     (tmp_path / "model" / ".git").mkdir()

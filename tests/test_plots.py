@@ -69,23 +69,28 @@ def test_new_figure_has_the_grid_asked_for_and_one_width() -> None:
     assert not axes[1, 2].spines["top"].get_visible()
 
 
-def test_scatter_classes_draws_each_point_once_under_its_class() -> None:
-    points, ids = np.random.default_rng(0).normal(size=(30, 2)), np.arange(30) % 3
+def test_scatter_classes_draws_each_point_once_in_its_colour_and_no_class_on_top() -> None:
+    points, ids = np.random.default_rng(0).normal(size=(300, 2)), np.arange(300) % 3
     axis = plots.new_figure()[1][0, 0]
     plots.scatter_classes(axis, points, ids, LABELS)
-    assert [collection.get_label() for collection in axis.collections] == LABELS
-    for index, collection in enumerate(axis.collections):
-        found = {tuple(point) for point in np.asarray(collection.get_offsets())}
-        assert found == {tuple(point) for point in points[ids == index]}
-        assert to_hex(collection.get_facecolor()[0]) == plots.COLOURS[index].lower()
+    assert axis.get_legend_handles_labels()[1] == LABELS
+    colours = [plots.COLOURS[index].lower() for index in range(3)]
+    drawn_points, order = [], []
+    for collection in axis.collections:
+        offsets = np.ma.filled(collection.get_offsets())
+        index = colours.index(to_hex(collection.get_facecolor()[0]))
+        drawn_points += [(index, *point) for point in offsets]
+        order += [index] * len(offsets)
+    assert sorted(drawn_points) == sorted((i, *p) for i, p in zip(ids, points, strict=True))
+    assert set(order[:50]) == set(order[-50:]) == {0, 1, 2}
 
 
 def test_scatter_classes_keeps_colours_and_legend_when_a_class_is_missing() -> None:
     axis = plots.new_figure()[1][0, 0]
     plots.scatter_classes(axis, np.ones((4, 2)), np.array([0, 2, 2, 0]), LABELS)
-    sizes = [len(collection.get_offsets()) for collection in axis.collections]
-    assert sizes == [2, 0, 2]
-    assert to_hex(axis.collections[2].get_facecolor()[0]) == plots.COLOURS[2].lower()
+    handles, names = axis.get_legend_handles_labels()
+    assert names == LABELS
+    assert to_hex(handles[2].get_facecolor()[0]) == plots.COLOURS[2].lower()
 
 
 def test_plot_maps_has_a_panel_a_map_and_a_legend_a_task_in_each_row() -> None:

@@ -147,18 +147,6 @@ def test_a_gain_is_written_with_its_sign() -> None:
     assert f"{analysis.Estimate(0.25, 0.1, 3)}" == "0.250 ± 0.100"
 
 
-def test_what_task_4_says_of_50_labels_in_twice_the_passes() -> None:
-    once, twice = (analysis.gain("sentiment", ("scarce", "sentiment-50"), ("scarce", name))
-                   for name in ("genre-sentiment-50", "genre-sentiment-twice-50"))
-    assert once.value < twice.value < 0 and abs(once.value) < once.margin
-    assert abs(twice.value) < min(0.01, twice.margin)
-
-
-def test_a_learner_of_50_labels_meets_each_more_than_ninety_times() -> None:  # Task 4
-    for run in analysis.runs("scarce", "genre-sentiment-50"):
-        assert run["labels"]["sentiment"] / 50 > 90
-
-
 def test_tables_have_a_cell_for_each_column() -> None:
     for table in (tables.arms(), tables.gains(), tables.headline(), tables.weighting(),
                   tables.scarce(), tables.valence(), tables.training_speed().split("\n\n")[0]):

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -238,7 +239,7 @@ def main(task, folder, *arguments):
     for schedule in SCHEDULES:
         final, history = train_together(schedule, 2)
         save_file(final, folder / f"{schedule}-{rank}.safetensors")
-        history.save(folder / f"{schedule}-{rank}.json")
+        (folder / f"{schedule}-{rank}.json").write_text(json.dumps(asdict(history)))
     save_file(continue_together("alternating", folder / "run"), folder / f"continued-{rank}")
 
 
