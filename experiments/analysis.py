@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from experiments.records import read_record
+from experiments.records import read_records
 from experiments.studies import ARMS, tuned_rate
 from experiments.train import LABELS, splits
 from mtl_helpers import GENRES, paired_test, score_classification
@@ -34,10 +34,12 @@ def runs(study: str, name: str) -> list[dict[str, Any]]:
     for setting, seeds, rate_of in ARMS:
         if (setting.study, setting.arm) == (study, name):
             rate = tuned_rate(setting, rate_of)
-            paths = [replace(setting, encoder_lr=rate, seed=seed).path
-                     for seed in range(seeds if rate else 0)]
-            complete = all(path.is_file() for path in paths)
-            return [read_record(path) for path in paths if complete]
+            if not rate:
+                return []
+            records = read_records(study)
+            names = [replace(setting, encoder_lr=rate, seed=seed).name
+                     for seed in range(seeds)]
+            return [records[name] for name in names] if set(names) <= records.keys() else []
     raise ValueError(f"no arm {name!r} in study {study!r}")
 
 

@@ -2,8 +2,8 @@
 
     python -m experiments.compare_encoders [NAME ...]
 
-Writes results/encoders/NAME.json for every model that is at hand and has no record yet. Explained
-in Task_1.ipynb, which measures the models it finds again and compares them with these records.
+Records every model that is at hand and has no record yet, in the study encoders. Explained in
+Task_1.ipynb, which measures the models it finds again and compares them with these records.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModel, PreTrainedConfig
 
 from experiments.join_mpnet import FOLDER as JOINED_MPNET
-from experiments.records import RESULTS, read_records, write_record
+from experiments.records import add_record, find_record
 from mtl_helpers import (
     GENRES,
     SENTIMENTS,
@@ -141,9 +141,9 @@ def measure(name: str, train: LabelledSentences, test: LabelledSentences) -> dic
         "config": {"model": name, "train": N_TRAIN, "test": N_TEST, "split_seed": 0},
         "parameters": parameters,
         "embedding_dim": train_vectors.shape[1],
-        "probe": probe_scores(train_vectors, test_vectors, train, test),
-        "cosine": found,
         "separation": round(separation(found), 3),
+        "cosine": found,
+        "probe": probe_scores(train_vectors, test_vectors, train, test),
     }
 
 
@@ -152,9 +152,8 @@ def main(names: list[str]) -> None:
     if unknown:
         sys.exit(f"unknown models {sorted(unknown)}; valid are {', '.join(MODELS)}")
     train, test = fixed_sample()
-    recorded = read_records("encoders")
     for name in names or MODELS:
-        if name in recorded:
+        if find_record("encoders", name):
             print(f"{name}: recorded already")
             continue
         try:
@@ -162,7 +161,7 @@ def main(names: list[str]) -> None:
         except OSError as error:
             print(f"{name}: not at hand ({error})")
             continue
-        write_record(RESULTS / "encoders" / f"{name}.json", record)
+        add_record("encoders", name, record)
         print(f"{name}: recorded")
 
 

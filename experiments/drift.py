@@ -4,7 +4,7 @@
 
 Both heads are trained; then one is frozen, and the other task goes on with 4,000 sentences that are
 new to the model. Every 25 steps both tasks are scored on the same 500 test sentences. A run that
-is recorded in results/drift is skipped. The models to start from are kept in build/.
+is recorded is skipped. The models to start from are kept in build/.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import copy
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,9 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.compare_encoders import LABELS
-from experiments.records import RESULTS, write_record
+from experiments.records import RESULTS, add_record, find_record
 from experiments.studies import part_of, tuned_rate
-from experiments.train import BATCH_SIZE, SENTENCES, Setting, moved, splits, train, with_tasks
+from experiments.train import BATCH_SIZE, SENTENCES, Setting, splits, train, with_tasks
 from mtl_helpers import (
     LabelledSentences,
     MultiTaskModel,
@@ -45,14 +44,14 @@ FOLDER = RESULTS.parent / "build" / "drift"
 
 @dataclass(frozen=True)
 class DriftSetting:
-    """A run; its record is results/drift/REMEDY-TASK-SEED.json."""
+    """A run; its record is named REMEDY-TASK-SEED in those of drift."""
     remedy: str
     frozen: str  # the task whose head is frozen, unless the remedy is "-free"; the other trains on
     seed: int
 
     @property
-    def path(self) -> Path:
-        return RESULTS / "drift" / f"{self.remedy}-{self.frozen}-{self.seed}.json"
+    def name(self) -> str:
+        return f"{self.remedy}-{self.frozen}-{self.seed}"
 
     @property
     def method(self) -> str:
@@ -79,11 +78,6 @@ def seeds(remedy: str) -> range:
     return range(6 if remedy == "none" else 3)
 
 
-def start_path(seed: int) -> Path:
-    """Where it is recorded how far the features of a model to start from have moved."""
-    return RESULTS / "drift" / f"start-{seed}.json"
-
-
 def start(seed: int) -> MultiTaskModel:
     """The model that both tasks were trained on together: the joint arm of the first study."""
     rate = tuned_rate(Setting("arms", "joint"))
@@ -92,7 +86,6 @@ def start(seed: int) -> MultiTaskModel:
     if not folder.exists():
         setting = Setting("arms", "joint", encoder_lr=rate, seed=seed)
         model, _ = train(setting, progress=False)
-        write_record(start_path(seed), {"config": asdict(setting), "cka": moved(model)})
         model.save_pretrained(folder)
     return MultiTaskModel.from_pretrained(folder)
 
@@ -205,11 +198,11 @@ def main() -> None:
     own, parts = parser.parse_args().part
     scored = scored_sentences()
     for setting in list(jobs())[own - 1 :: parts]:
-        if not setting.path.exists():
+        if not find_record("drift", setting.name):
             data = new_sentences(setting)
             record = train_on(setting, start(setting.seed), data, scored)
-            write_record(setting.path, record)
-            print(setting.path.name, record["macro_f1"][0], record["macro_f1"][-1], flush=True)
+            add_record("drift", setting.name, record)
+            print(setting.name, record["macro_f1"][0], record["macro_f1"][-1], flush=True)
 
 
 if __name__ == "__main__":

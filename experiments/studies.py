@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from experiments.records import read_record
+from experiments.records import find_record
 from experiments.train import PASSES, RATES, Setting, record
 from mtl_helpers import GENRES
 
@@ -114,10 +114,11 @@ def tuned_rate(setting: Setting, rate_of: str | None = None) -> float | None:
         setting = next(other for other, *_ in ARMS if (other.study, other.arm) == (study, name))
     means = {}
     for rate in RATES:
-        path = replace(setting, encoder_lr=rate, seed=0).path
-        if not path.exists():
+        run = replace(setting, encoder_lr=rate, seed=0)
+        record = find_record(run.study, run.name)
+        if not record:
             return None
-        scores = read_record(path)["validation"].values()
+        scores = record["validation"].values()
         means[rate] = sum(row.get("macro_f1", row.get("pearson")) for row in scores) / len(scores)
     return max(means, key=means.__getitem__)
 

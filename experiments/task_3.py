@@ -28,7 +28,7 @@ from experiments.drift import (
     scored_sentences,
     seeds,
 )
-from experiments.records import RESULTS, read_record, read_records
+from experiments.records import RESULTS, read_records
 from experiments.studies import ARMS, domain_arm
 from experiments.train import LABELS, SENTENCES, Setting, build
 from mtl_helpers import GENRES, freeze, paired_test, trainable_table
@@ -217,7 +217,8 @@ def domains() -> str:
 
 def drift_runs(remedy: str, frozen: str) -> list[dict]:
     """The records of all seeds of a run of the drift study."""
-    return [read_record(DriftSetting(remedy, frozen, seed).path) for seed in seeds(remedy)]
+    records = read_records("drift")
+    return [records[DriftSetting(remedy, frozen, seed).name] for seed in seeds(remedy)]
 
 
 def drift_curves(remedy: str, frozen: str, task: str) -> np.ndarray:
@@ -345,8 +346,7 @@ def draw_labels() -> Figure:
 def features(name: str) -> list[float]:
     """CKA of the embeddings' and each layer's features with those before; seed 0, rate 1e-4."""
     setting = next(s for s, *_ in ARMS if (s.study, s.arm) == ("freezing", name))
-    path = replace(setting, encoder_lr=1e-4).path
-    return read_record(path)["cka"]
+    return read_records("freezing")[replace(setting, encoder_lr=1e-4).name]["cka"]
 
 
 def draw_features() -> Figure:

@@ -15,7 +15,6 @@ import math
 import os
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from experiments.policies import (
     policy_stages,
     pretrained_features,
 )
-from experiments.records import RESULTS, read_record, write_record
+from experiments.records import add_record, find_record
 from mtl_helpers import (
     GENRES,
     ClassificationHead,
@@ -39,12 +38,8 @@ from mtl_helpers import (
     RegressionHead,
     SentenceEncoder,
     TrainingConfig,
-    apply_temperature,
-    brier_score,
-    expected_calibration_error,
     fit,
     fit_stages,
-    fit_temperature,
     freeze,
     load_corpus,
     resolve_dtype,
@@ -63,7 +58,7 @@ RATES = (3e-5, 1e-4, 3e-4)
 
 @dataclass(frozen=True)
 class Setting:
-    """What makes one run; its record is results/STUDY/ARM-RATE-SEED.json."""
+    """What makes one run; its record is named ARM-RATE-SEED in those of the study."""
     study: str
     arm: str
     tasks: tuple[str, ...] = ("genre", "sentiment")
@@ -83,8 +78,8 @@ class Setting:
     seed: int = 0
 
     @property
-    def path(self) -> Path:
-        return RESULTS / self.study / f"{self.arm}-{self.encoder_lr:g}-{self.seed}.json"
+    def name(self) -> str:
+        return f"{self.arm}-{self.encoder_lr:g}-{self.seed}"
 
 
 @functools.cache
@@ -171,9 +166,6 @@ def scores(model: MultiTaskModel, dtype: torch.dtype,
         row, prediction = found["test"][task], predicted["test"][task]
         if task in LABELS:
             row["predicted"] = "".join(map(str, prediction.ids))
-            row["calibration"] = calibration(
-                validation.labels[task], predicted["validation"][task].probabilities,
-                test.labels[task], prediction.probabilities)
         else:
             row["predicted"] = [round(float(value), 2) for value in prediction.values]
     return found
@@ -189,18 +181,6 @@ def from_digits(text: str, classes: int) -> np.ndarray:
     values = np.array([int(text[i : i + 3]) for i in range(0, len(text), 3)], dtype=np.float64)
     rows = np.maximum(values.reshape(-1, classes), 0.25)  # what was rounded to 0 is not none
     return rows / rows.sum(axis=1, keepdims=True)
-
-
-def calibration(validation_ids: np.ndarray, validation_probabilities: np.ndarray,
-                ids: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Calibration on the test split before and after a temperature fitted on validation."""
-    temperature = fit_temperature(validation_ids, validation_probabilities)
-    after = apply_temperature(probabilities, temperature)
-    values = {"temperature": temperature,
-              "ece": expected_calibration_error(ids, probabilities),
-              "ece_after": expected_calibration_error(ids, after),
-              "brier": brier_score(ids, probabilities), "brier_after": brier_score(ids, after)}
-    return {name: round(float(value), 5) for name, value in values.items()}
 
 
 def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, list[History]]:
@@ -222,7 +202,7 @@ def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, list[Histo
 
 
 def run(setting: Setting, **settings: Any) -> dict[str, Any]:
-    """Train, score and return the record of a run."""
+    """Train, score and return the record of a run, short facts first."""
     start = time.perf_counter()
     model, histories = train(setting, progress=False, **settings)
     config = histories[-1].config if histories else asdict(training_config(setting))
@@ -232,10 +212,11 @@ def run(setting: Setting, **settings: Any) -> dict[str, Any]:
         "config": asdict(setting) | {"dtype": str(dtype).removeprefix("torch."),
                                      "head_lr": config["head_lr"]},
         "trainable": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        **course(setting, histories), **scores(model, dtype, setting.probabilities)}
+        **course(setting, histories)}
     if setting.features:
         found["cka"] = moved(model)
-    return found | {"seconds": round(time.perf_counter() - start, 1)}
+    scored = scores(model, dtype, setting.probabilities)
+    return found | {"seconds": round(time.perf_counter() - start, 1)} | scored
 
 
 def moved(model: MultiTaskModel) -> list[float]:
@@ -269,20 +250,21 @@ def course(setting: Setting, histories: list[History]) -> dict[str, Any]:
 
 def record(setting: Setting, **settings: Any) -> None:
     """Run and record, unless a record is there; a record of other settings is not taken for it."""
-    if setting.path.exists():
-        there = read_record(setting.path)["config"]
+    if recorded := find_record(setting.study, setting.name):
+        there = recorded["config"]
         wanted = json.loads(json.dumps(asdict(setting)))
         defaults = asdict(Setting(setting.study, setting.arm))  # of what has come since
         if wanted != {name: there.get(name, defaults[name]) for name in wanted}:
-            raise ValueError(f"{setting.path} is of other settings: {there}; name this run anew")
+            raise ValueError(f"{setting.name} of {setting.study} has other settings: {there}; "
+                             "name this run anew")
     else:
         found = run(setting, **settings)
         if int(os.environ.get("RANK", 0)):
             return  # one process of several writes the record
-        write_record(setting.path, found)
+        add_record(setting.study, setting.name, found)
         shown = {task: row.get("macro_f1", row.get("pearson")) for task, row in
                  found["test"].items()}
-        print(f"{setting.path.relative_to(RESULTS)}: {shown}, {found['seconds']} s", flush=True)
+        print(f"{setting.study} {setting.name}: {shown}, {found['seconds']} s", flush=True)
 
 
 def main() -> None:

@@ -215,4 +215,4 @@ def test_replay_adds_the_old_task_to_a_tenth_of_what_is_met() -> None:
 def test_two_processes_do_not_begin_with_the_same_seed() -> None:
     seeds = [setting.seed for setting in drift.jobs()]
     assert len(seeds) == 54 and seeds[:7] == [0, 1, 2, 3, 4, 5, 0]
-    assert len({setting.path for setting in drift.jobs()}) == 54
+    assert len({setting.name for setting in drift.jobs()}) == 54

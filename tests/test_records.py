@@ -1,6 +1,7 @@
 """The pages against the records: tables are generated, records are whole and can be computed."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from mtl_helpers import score_classification
 
 ROOT = Path(__file__).resolve().parent.parent
 ENCODERS = records.read_records("encoders")
+STUDIES = sorted(path.stem for path in (ROOT / "results").glob("*.jsonl"))
+PLACE = {"processor": "any", "threads": 1}
 
 
 @pytest.mark.parametrize("page", ["README.md", "Task_3.md"])
@@ -78,19 +81,129 @@ def test_the_cheapest_record_can_be_computed_again(sample) -> None:
 
 
 def test_every_record_says_what_it_was_run_on() -> None:
-    for path in (ROOT / "results").rglob("*.json"):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        assert {"torch", "transformers", "processor", "threads"} <= set(record["environment"]), path
-        assert record["config"], path
+    for study in [*STUDIES, "benchmarks"]:
+        for record in records.read_records(study).values():
+            assert {"torch", "transformers", "processor", "threads"} <= set(record["environment"])
+            assert record["config"]
 
 
-def test_a_record_is_written_whole_or_not_at_all(tmp_path) -> None:
-    path = tmp_path / "new" / "run.json"
-    records.write_record(path, {"config": {"seed": 0}})
-    before = path.read_text()
+@pytest.fixture
+def empty(tmp_path, monkeypatch) -> Path:
+    """A folder for records of its own."""
+    monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(records, "RUNS", tmp_path / "build")
+    monkeypatch.setattr(records, "environment", lambda: PLACE)
+    return tmp_path
+
+
+def add(seed: int, rate: float = 1e-4, score: float = 0.5) -> None:
+    config = {"arm": "joint", "encoder_lr": rate, "seed": seed}
+    records.add_record("arms", f"joint-{rate:g}-{seed}", {"config": config, "score": score})
+
+
+def test_a_record_is_written_whole_or_not_at_all(empty) -> None:
+    add(0)
+    path, = (empty / "build" / "arms").iterdir()
     with pytest.raises(TypeError):
         records.write_record(path, {"config": {object()}})
-    assert path.read_text() == before and list(path.parent.iterdir()) == [path]
+    assert json.loads(path.read_text())["score"] == 0.5 and [*path.parent.iterdir()] == [path]
+
+
+def test_a_record_is_found_in_both_places_and_only_a_deleted_line_is_made_anew(empty) -> None:
+    for seed, rate in ((10, 3e-4), (2, 3e-4), (0, 3e-5)):
+        add(seed, rate)
+    waiting = records.read_records("arms")
+    assert records.collect() == records.collect() == []
+    names = ["joint-3e-05-0", "joint-0.0003-2", "joint-0.0003-10"]  # by rate and seed
+    found = records.read_records("arms")
+    assert found == waiting and list(found) == names
+    assert found[names[0]]["environment"] == PLACE and records.find_record("arms", "x") is None
+
+    path = empty / "results" / "arms.jsonl"
+    first, second, third = path.read_text().splitlines(keepends=True)
+    fourth = third.replace("10", "11")
+    add(2, 3e-4, score=0.6)
+    add(11, 3e-4)
+    again = empty / "build" / "arms" / f"{names[1]}.json"
+    assert records.collect() == [again] and again.is_file()
+    assert path.read_text() == first + second + third + fourth
+    assert records.find_record("arms", names[1])["score"] == 0.5
+    path.write_text(first + third + fourth)
+    assert records.collect() == [] and not again.exists()
+    assert path.read_text() == first + second.replace("0.5}", "0.6}") + third + fourth
+
+
+def test_a_collect_that_is_killed_anywhere_loses_nothing(empty, monkeypatch) -> None:
+    for moment in range(5):  # before it writes two files, and removes three
+        monkeypatch.setattr(records, "RESULTS", empty / f"results-{moment}")
+        for seed in range(3):
+            add(seed)
+        expected, left = records.read_records("arms"), [True] * moment
+
+        def killed(change, left=left):
+            return lambda *given: left.pop() and change(*given)
+
+        with monkeypatch.context() as patch, pytest.raises(IndexError):
+            patch.setattr(os, "replace", killed(os.replace))
+            patch.setattr(Path, "unlink", killed(Path.unlink))
+            records.collect()
+        assert records.read_records("arms") == expected
+        assert records.collect() == [] and records.collected("arms") == expected
+        assert not list((empty / "build").rglob("*.json"))
+
+
+WORKER = """
+import os, sys, time
+from pathlib import Path
+from experiments import records
+
+records.RESULTS, records.RUNS = Path("results"), Path("build")
+records.environment = lambda: {"threads": 1}
+if sys.argv[1] == "collect":
+    os.fsync = lambda file: time.sleep(0.2)  # so that two meet
+    sys.exit(len(records.collect()))
+for seed in range(int(sys.argv[1]), 30, 2):
+    if not records.find_record("arms", f"{seed}"):
+        print(seed, flush=True)
+        if seed == 6 and "slow" in sys.argv:
+            os.fsync = lambda file: time.sleep(600)
+        config = {"arm": "joint", "seed": seed}
+        records.add_record("arms", f"{seed}", {"config": config, "predicted": "012" * 200_000})
+"""
+
+
+def test_of_two_processes_one_is_killed_and_goes_on_while_two_collect(tmp_path) -> None:
+    def start(*words: str) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-c", WORKER, *words], cwd=tmp_path, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+
+    first, second = start("0", "slow"), start("1")
+    with first:
+        assert [int(first.stdout.readline()) for _ in range(4)] == [0, 2, 4, 6]
+        first.kill()  # while it writes
+    second.communicate()
+    together = [start("0"), start("collect"), start("collect")]
+    made, *_ = (process.communicate()[0].split() for process in together)
+    assert made == [str(seed) for seed in range(6, 30, 2)]
+    last = start("collect")
+    last.communicate()
+    assert [process.returncode for process in (second, *together, last)] == [0] * 5
+    text = (tmp_path / "results" / "arms.jsonl").read_text()
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [line["name"] for line in lines] == [str(seed) for seed in range(30)]
+    assert {len(line["predicted"]) for line in lines} == {600_000}
+    assert not list((tmp_path / "build").rglob("*.json"))
+
+
+def test_the_files_are_what_collect_makes_of_their_records(tmp_path) -> None:
+    for study in STUDIES:
+        path = tmp_path / f"{study}.jsonl"
+        records._write_lines(path, records.collected(study))
+        assert path.read_text() == (ROOT / "results" / path.name).read_text(), path.name
+    made = json.loads((tmp_path / "environments.json").read_text())
+    known = json.loads((ROOT / "results" / "environments.json").read_text())
+    assert known | made == known
 
 
 def test_an_unknown_model_is_named() -> None:

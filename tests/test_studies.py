@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from experiments import analysis, gradients, studies, tables, train
+from experiments.records import find_record
 from mtl_helpers import score_classification, score_regression
 from mtl_helpers.losses import has_label
 
@@ -59,7 +60,7 @@ def test_the_rate_of_an_arm_is_the_one_that_validation_likes_best() -> None:
     setting = ARM["arms", "joint"]
     means = {}
     for rate in train.RATES:
-        record = json.loads(replace(setting, encoder_lr=rate).path.read_text(encoding="utf-8"))
+        record = find_record("arms", replace(setting, encoder_lr=rate).name)
         scores = record["validation"].values()
         means[rate] = np.mean([row["macro_f1"] for row in scores])
     assert studies.tuned_rate(setting) == max(means, key=means.get)

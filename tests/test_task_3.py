@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 
 from experiments import drift, studies, task_3
-from experiments.records import read_record
+from experiments.records import read_records
 from mtl_helpers import score_classification
 
 PAGE = (Path(__file__).resolve().parent.parent / "Task_3.md").read_text(encoding="utf-8")
-DRIFTED = [setting for setting in drift.jobs() if setting.path.is_file()]
+RECORDS = read_records("drift")
+DRIFTED = [setting for setting in drift.jobs() if setting.name in RECORDS]
 
 
 def test_tables_have_a_cell_for_each_column() -> None:
@@ -30,9 +31,9 @@ def test_every_arm_of_the_page_is_one_of_a_study() -> None:
     assert {arm for arms in shown for arm in arms.values()} <= known
 
 
-@pytest.mark.parametrize("setting", DRIFTED, ids=lambda setting: setting.path.stem)
+@pytest.mark.parametrize("setting", DRIFTED, ids=lambda setting: setting.name)
 def test_a_run_of_drift_is_what_it_says(setting) -> None:
-    record = read_record(setting.path)
+    record = RECORDS[setting.name]
     steps = [row["step"] for row in record["macro_f1"]]
     assert steps == list(range(0, drift.STEPS + 1, drift.EVERY))
     assert (setting.frozen in record["labels"]) == (setting.method == "replay")
@@ -48,9 +49,9 @@ def test_a_run_of_drift_is_what_it_says(setting) -> None:
             assert score == pytest.approx(record["macro_f1"][row][task], abs=0.01)  # fp32 and bf16
 
 
-@pytest.mark.parametrize("setting", DRIFTED, ids=lambda setting: setting.path.stem)
+@pytest.mark.parametrize("setting", DRIFTED, ids=lambda setting: setting.name)
 def test_a_frozen_head_stays_to_the_bit_only_on_a_frozen_encoder(setting) -> None:
-    record = read_record(setting.path)
+    record = RECORDS[setting.name]
     scores = {row[setting.frozen] for row in record["macro_f1"]}
     before, after = (record[when][setting.frozen] for when in ("before", "after"))
     assert (len(scores) == 1) == (before == after) == (setting.remedy == "encoder")
@@ -60,7 +61,7 @@ def test_the_runs_of_a_seed_start_from_one_model() -> None:
     starts: dict[tuple, set[str]] = {}
     for setting in DRIFTED:
         later = setting.remedy in drift.FREE  # from a repetition of the training, as the table says
-        for task, said in read_record(setting.path)["before"].items():
+        for task, said in RECORDS[setting.name]["before"].items():
             starts.setdefault((setting.seed, task, later), set()).add(said["sha256"])
     assert len(starts) == 18 and all(len(found) == 1 for found in starts.values())
 
