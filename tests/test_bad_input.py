@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import re
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 from training_process import make_config, make_data, make_encoder, make_model
 
 import mtl_helpers as mtl
+from experiments import compare_encoders, gradients, policies, studies
 from mtl_helpers.freezing import freeze
 
 IDS, PROBABILITIES = np.array([0, 1, 1]), np.array([[0.7, 0.3], [0.4, 0.6], [0.1, 0.9]])
@@ -306,6 +308,16 @@ BAD = [  # function.argument, a call with a bad value for it, the error
      "ValueError: probabilities must be .N, K."),
     ("apply_temperature.temperature", lambda: mtl.apply_temperature(PROBABILITIES, 0),
      "ValueError: temperature must be finite and above 0"),
+    # experiments
+    *(("experiments.part_of.text", lambda text=text: studies.part_of(text),
+       "ArgumentTypeError: must be I/N with I from 1 to N")
+      for text in ("3", "0/2", "3/2", "a/b", "-1/2", "")),
+    ("experiments.policy_stages.policy", lambda: policies.policy_stages("frozen", 100, 10),
+     "ValueError: policy must be one of full, everything, encoder"),
+    ("experiments.backward.name", lambda: gradients.backward(make_model(), "MGDA"),
+     "ValueError: name must be one of PCGrad, UPGrad, got 'MGDA'"),
+    ("experiments.encoders.names", lambda: compare_encoders.main(["no-such-model"]),
+     r"SystemExit: unknown models \['no-such-model'\]"),
 ]
 
 
@@ -326,9 +338,10 @@ def plan(**changes: object) -> list:
 @pytest.mark.parametrize(("argument", "call", "error"), BAD,
                          ids=[f"{i}-{row[0]}" for i, row in enumerate(BAD)])
 def test_a_bad_value_is_refused_clearly(argument, call, error) -> None:
-    with pytest.raises(Exception) as caught:  # noqa: B017
+    with pytest.raises((Exception, SystemExit)) as caught:  # noqa: B017
         call()
-    assert isinstance(caught.value, ValueError | TypeError | OSError | IndexError | RuntimeError)
+    known = ValueError | TypeError | OSError | IndexError | RuntimeError | SystemExit
+    assert isinstance(caught.value, known | argparse.ArgumentTypeError)
     shown = f"{type(caught.value).__name__}: {caught.value}"
     assert re.match(error, shown), shown
 
