@@ -9,7 +9,7 @@ RUN := .venv/bin/python
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help notebooks test lab update test-documents test-browser test-colab test-newest test-all bench repository lint
+.PHONY: help notebooks test lab update test-documents test-mutants test-browser test-colab test-newest test-all bench repository lint corpus
 unexport PYTHONPATH
 unexport PYTHONHOME
 
@@ -20,9 +20,7 @@ endif
 help: ## List the commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{printf "%-24s %s\n", $$1, $$2}'
 
-notebooks: $(INSTALLED) ## Execute every document into build/ (notebook or Markdown, and HTML)
-	@echo "Reading the corpus (the first time it is fetched)"
-	@$(RUN) -c "from mtl_helpers import load_corpus; print(len(load_corpus()), 'sentences')"
+notebooks: corpus ## Execute every document into build/ (notebook or Markdown, and HTML)
 	@$(RUN) tools/documents.py run
 
 test: $(INSTALLED) lint ## Run the tests (at most 8 minutes)
@@ -33,14 +31,17 @@ lab: export TQDM_DISABLE = 1
 lab: $(INSTALLED) ## Open the documents in JupyterLab
 	$(RUN) -m jupyterlab
 
-update: $(INSTALLED) ## Rewrite the committed documents, the README's tables and its figure
-	$(RUN) tools/documents.py update
+update: corpus ## Rewrite figures, tables and documents, and say which gates the pages fail
 	$(RUN) -m experiments.tables
-	$(RUN) -m experiments.task_3
+	$(RUN) -m experiments.task_3_figures
 	$(RUN) -m cogapp -r README.md Task_3.md
+	$(RUN) tools/documents.py update
 
-test-documents: $(INSTALLED) ## Execute every document and compare it with the committed one
+test-documents: corpus ## Execute every document and compare it with the committed one
 	$(RUN) -m pytest -m documents tests/test_documents.py
+
+test-mutants: corpus ## Try deliberate faults: the test of each must fail (at most 15 minutes)
+	$(RUN) tests/mutants.py
 
 test-browser: .venv/browser ## Open every page in the system's Chromium, wide and narrow
 	$(RUN) -m pytest -m browser tests/test_browser.py
@@ -51,8 +52,9 @@ test-colab: ## Run the tests and a document with the versions that Colab has
 test-newest: ## Run them with the newest versions that the bounds admit, and the torch that was tested
 	$(call lane,.venv-newest,--upgrade $(shell grep '^torch==' constraints.txt))
 
-test-all: .venv/browser lint ## Run every test: documents, browser and long fault tests too
+test-all: .venv/browser lint corpus ## Run every test: documents, browser, long fault tests, mutants
 	$(RUN) -m pytest -m ""
+	$(RUN) tests/mutants.py
 
 bench: $(INSTALLED) ## Time set-up, documents, and the rivals beside ours (long; rewrites records)
 	@$(RUN) -m benchmarks
@@ -67,6 +69,11 @@ $(1)/bin/python -m pip install --disable-pip-version-check $(2) -e ".[dev]"
 $(1)/bin/python -m pytest
 $(1)/bin/python tools/documents.py run Task_1.ipynb
 endef
+
+# The documents that are compared or rewritten run without a network: the corpus must be there.
+corpus: $(INSTALLED)
+	@echo "Reading the corpus (the first time it is fetched)"
+	@$(RUN) -c "from mtl_helpers import load_corpus; print(len(load_corpus()), 'sentences')"
 
 lint: $(INSTALLED)
 	$(RUN) -m ruff check .

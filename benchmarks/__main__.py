@@ -8,10 +8,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from experiments import tables, task_3
+from experiments import benchmark_tables, task_3
 
-TABLES = {"documents": tables.minutes, "encode": tables.encode_speed,
-          "train": tables.training_speed, "freezing": task_3.speeds}
+TABLES = {"documents": benchmark_tables.minutes, "encode": benchmark_tables.encode_speed,
+          "train": benchmark_tables.training_speed, "freezing": task_3.speeds}
 
 for name, table in TABLES.items():
     print(f"\n{name}", flush=True)

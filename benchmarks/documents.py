@@ -8,7 +8,6 @@ them. Run it on an idle machine.
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -16,7 +15,8 @@ import tempfile
 import time
 from typing import Any
 
-from experiments.records import RESULTS, write_record
+from benchmarks.common import keep
+from experiments.records import RESULTS
 
 ROOT = RESULTS.parent
 
@@ -36,6 +36,4 @@ def measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    record = measure()
-    write_record(RESULTS / "benchmarks" / "documents.json", record)
-    print(json.dumps(record, indent=1))
+    keep("documents", measure())

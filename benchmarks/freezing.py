@@ -3,25 +3,26 @@
     python -m benchmarks.freezing [--rounds 3] [--sentences 320]
 
 Writes results/benchmarks/freezing.json: for each policy the seconds of an epoch through all that it
-computes, of one from a `FrozenCache` that is filled, and the time and memory of filling it. What
+computes, of one from a cache that is filled, and the time and memory of filling it. What
 `fit` does once (planning, checking the cache) is not in an epoch: it is the difference between a
 run of several epochs and a run of one. Run it on an idle machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
 import time
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from benchmarks.common import interleaved, keep, median, median_ratio, parser, seconds
 from benchmarks.train import PRECISIONS, SETTING
-from experiments.records import RESULTS, write_record
+from experiments.layer_cache import LayerCache
+from experiments.policies import cached
 from experiments.train import BATCH_SIZE, build, training_data
-from mtl_helpers import FrozenCache, LabelledSentences, TrainingConfig, fit, freeze, resolve_dtype
+from mtl_helpers import FrozenCache, LabelledSentences, TrainingConfig, fit, freeze
 
 POLICIES = {"full": (), "layers:2": ("layers:2",), "layers:4": ("layers:4",),
             "encoder": ("encoder",)}
@@ -32,40 +33,41 @@ def epoch_seconds(parts: tuple[str, ...], data: LabelledSentences, precision: st
     """Seconds of an epoch; seconds to fill the cache and its bytes, 0 without one."""
     model = build(SETTING)
     freeze(model, *parts)
-    dtype = resolve_dtype(next(model.parameters()).device, precision)
+    config = TrainingConfig(dtype=precision, progress=False)
     start = time.perf_counter()
-    cache = FrozenCache(model, data.sentences, dtype) if kept else None
+    cache = cached(model, data.sentences, config) if kept else None
     filling = time.perf_counter() - start
     more = 20 if kept and parts == ("encoder",) else 1  # epochs beyond the first
-    taken = []
-    for epochs in (1, 1 + more):
-        config = TrainingConfig(epochs=epochs, dtype=precision, progress=False)
-        start = time.perf_counter()
-        fit(model, data, config=config, cache=cache)
-        taken.append(time.perf_counter() - start)
-    size = cache.values.numel() * cache.values.element_size() if cache else 0
-    return (taken[1] - taken[0]) / more, filling * kept, size
+    once, often = (seconds(partial(fit, model, data, config=replace(config, epochs=epochs),
+                                   cache=cache)) for epochs in (1, 1 + more))
+    return (often - once) / more, filling * kept, cache_bytes(cache) if cache else 0
+
+
+def cache_bytes(cache: FrozenCache) -> int:
+    """The memory that a cache of embeddings or of hidden states takes."""
+    tensors = cache.states if isinstance(cache, LayerCache) else [cache.values]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def measure(data: LabelledSentences, rounds: int) -> dict[str, Any]:
     """The record: medians over the rounds, and ratios to full fine-tuning of the same round."""
-    runs = [(name, precision, kept) for precision in PRECISIONS for name in POLICIES
-            for kept in (False, True) if name != "full" or not kept]
-    found: dict[tuple[str, str, bool], list[tuple[float, float, int]]] = {run: [] for run in runs}
-    for _ in range(rounds):
-        for name, precision, kept in runs:
-            found[name, precision, kept].append(
-                epoch_seconds(POLICIES[name], data, precision, kept))
+    contestants = {}
+    for precision in PRECISIONS:
+        for name, parts in POLICIES.items():
+            for kept in (False, True) if parts else (False,):
+                contestants[precision, name, kept] = partial(
+                    epoch_seconds, parts, data, precision, kept)
+    found = interleaved(contestants, rounds, warm_up=0)
+    epochs = {run: [each[0] for each in taken] for run, taken in found.items()}
     rows: dict[str, dict[str, Any]] = {precision: {} for precision in PRECISIONS}
-    for (name, precision, kept), taken in found.items():
-        seconds = [row[0] for row in taken]
-        row: dict[str, Any] = {"seconds": round(statistics.median(seconds), 4)}
-        for other in {("full", False), (name, False)} if kept else {("full", False)}:
-            base = [run[0] for run in found[other[0], precision, other[1]]]
-            row[f"faster than {other[0]}"] = round(
-                statistics.median(np.divide(base, seconds).tolist()), 2)
+    for (precision, name, kept), taken in found.items():
+        own = epochs[precision, name, kept]
+        row: dict[str, Any] = {"seconds": round(median(own), 4)}
+        for other in ("full", name) if kept else ("full",):
+            base = epochs[precision, other, False]
+            row[f"faster than {other}"] = round(median_ratio(base, own), 2)
         if kept:
-            row |= {"fill_seconds": round(statistics.median(run[1] for run in taken), 2),
+            row |= {"fill_seconds": round(median([each[1] for each in taken]), 2),
                     "bytes": taken[0][2]}
         rows[precision][f"{name}, kept" if kept else name] = row
     config = {"sentences": len(data), "batch_size": BATCH_SIZE, "rounds": rounds}
@@ -73,13 +75,9 @@ def measure(data: LabelledSentences, rounds: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--sentences", type=int, default=320)
-    given = parser.parse_args()
-    record = measure(training_data(SETTING).select(np.arange(given.sentences)), given.rounds)
-    write_record(RESULTS / "benchmarks" / "freezing.json", record)
-    print(json.dumps(record["rows"], indent=1))
+    options = parser(__doc__, rounds=3, sentences=320).parse_args()
+    data = training_data(SETTING).select(np.arange(options.sentences))
+    keep("freezing", measure(data, options.rounds))
 
 
 if __name__ == "__main__":

@@ -8,34 +8,31 @@ many runs came to their end after them and how many of those had the same weight
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-from experiments.records import RESULTS, write_record
+from benchmarks.common import keep, parser
+from experiments.records import RESULTS
 from mtl_helpers.batching import SCHEDULES
 
 SCRIPT = RESULTS.parent / "tests" / "training_process.py"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=200)
-    each = parser.parse_args().kills // len(SCHEDULES)
+    each = parser(__doc__, kills=200).parse_args().kills // len(SCHEDULES)
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([sys.executable, SCRIPT, "kill", folder, str(each), str(each // 4),
                         *SCHEDULES], check=True)
         report = json.loads((Path(folder) / "report.json").read_text(encoding="utf-8"))
     kills, runs = report["kills"], report["runs"]
-    record = {"config": {"schedules": list(SCHEDULES), "of_each": each}, "kills": len(kills),
-              "inside_a_save": sum(kill["inside"] for kill in kills),
-              "steps_lost": max(kill["told"] - kill["found"] for kill in kills),
-              "runs": len(runs), "same_weights": sum(run["same"] for run in runs)}
-    write_record(RESULTS / "benchmarks" / "kills.json", record)
-    print(json.dumps(record, indent=1))
+    keep("kills", {
+        "config": {"schedules": list(SCHEDULES), "of_each": each}, "kills": len(kills),
+        "inside_a_save": sum(kill["inside"] for kill in kills),
+        "steps_lost": max(kill["told"] - kill["found"] for kill in kills),
+        "runs": len(runs), "same_weights": sum(run["same"] for run in runs)})
 
 
 if __name__ == "__main__":

@@ -9,14 +9,14 @@ compared. Memory is the peak of a fresh process for each arm. Run it on an idle 
 from __future__ import annotations
 
 import argparse
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from functools import partial
+from typing import Any
 
+import numpy as np
+
+from benchmarks.common import interleaved, keep, median, parser, peak_memory, seconds
 from experiments.compare_encoders import LABELS, fixed_sample
-from experiments.records import RESULTS, write_record
 from mtl_helpers import ClassificationHead, MultiTaskModel, SentenceEncoder
 
 ARMS = {"one shared": [list(LABELS)], "two separate": [[task] for task in LABELS]}
@@ -36,66 +36,49 @@ def answer(models: list[MultiTaskModel], sentences: list[str]) -> None:
         model.predict(sentences)
 
 
-def peak_memory(arm: str) -> int:
-    """Peak resident memory (bytes) of this process after it has answered as this arm.
+def answer_from_disk(arm: str) -> None:
+    """Answer as an arm whose models were saved and loaded again.
 
-    Each model is saved and loaded again, so that separate ones don't map the same file of weights.
+    So separate models don't map the same file of weights.
     """
-    import resource
-
     sentences = fixed_sample()[1].sentences[:200]
     with tempfile.TemporaryDirectory() as folder:
         for tasks in ARMS[arm]:
             build(tasks).save_pretrained(f"{folder}/{tasks[0]}")
         answer([MultiTaskModel.from_pretrained(f"{folder}/{tasks[0]}") for tasks in ARMS[arm]],
                sentences)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak
 
 
-def measured_apart(arm: str) -> int:
-    """`peak_memory` in a fresh process."""
-    command = [sys.executable, "-m", "benchmarks.sharing", "--memory-of", arm]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return int(done.stdout.splitlines()[-1])
+def measure(rounds: int) -> dict[str, Any]:
+    """The record: medians over the rounds, and the ratio of separate to shared in each."""
+    memory = {arm: peak_memory("benchmarks.sharing", "--memory-of", arm) for arm in ARMS}  # first
+    sentences = fixed_sample()[1].sentences
+    models = {arm: [build(tasks) for tasks in split] for arm, split in ARMS.items()}
+    contestants = {}
+    for load, count in LOADS.items():
+        for arm in ARMS:
+            run = partial(answer, models[arm], sentences[:count])
+            contestants[arm, load] = partial(seconds, run)
+    taken = interleaved(contestants, rounds)
+    rows, ratios = {}, {}
+    for arm in ARMS:
+        milliseconds = {load: round(1000 * median(taken[arm, load]), 1) for load in LOADS}
+        rows[arm] = {"milliseconds": milliseconds, "peak_bytes": memory[arm]}
+    for load in LOADS:
+        found = np.divide(taken["two separate", load], taken["one shared", load])
+        ratios[load] = [round(ratio, 3) for ratio in sorted(found.tolist())]
+    config = {"model": "all-MiniLM-L6-v2", "rounds": rounds, "loads": LOADS}
+    return {"config": config, "rows": rows, "ratios": ratios}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--memory-of", choices=ARMS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, rounds=9)
+    arguments.add_argument("--memory-of", choices=ARMS, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     if options.memory_of:
-        return print(peak_memory(options.memory_of))
-    # First, while this process is small: Linux lets a child begin at its parent's peak.
-    memory = {arm: measured_apart(arm) for arm in ARMS}
-    sentences = fixed_sample()[1].sentences
-    models = {arm: [build(tasks) for tasks in split] for arm, split in ARMS.items()}
-    seconds: dict[tuple[str, str], list[float]] = {}
-    for _ in range(1 + options.rounds):
-        for load, count in LOADS.items():
-            for arm in ARMS:
-                start = time.perf_counter()
-                answer(models[arm], sentences[:count])
-                seconds.setdefault((arm, load), []).append(time.perf_counter() - start)
-    rows = {}
-    for arm in ARMS:
-        found = {load: seconds[arm, load][1:] for load in LOADS}  # the first round warms up
-        rows[arm] = {"milliseconds": {load: round(1000 * statistics.median(taken), 1)
-                                      for load, taken in found.items()},
-                     "peak_bytes": memory[arm]}
-    ratios = {load: [two / one for one, two in zip(seconds["one shared", load][1:],
-                                                   seconds["two separate", load][1:], strict=True)]
-              for load in LOADS}
-    config = {"model": "all-MiniLM-L6-v2", "rounds": options.rounds, "loads": LOADS}
-    record = {"config": config, "rows": rows,
-              "ratios": {load: [round(ratio, 3) for ratio in sorted(found)]
-                         for load, found in ratios.items()}}
-    write_record(RESULTS / "benchmarks" / "sharing.json", record)
-    for arm, row in rows.items():
-        print(f"{arm:14} {row['milliseconds']} ms, {row['peak_bytes'] / 1e6:.0f} MB")
-    for load, found in ratios.items():
-        print(f"{load:14} two separate take {statistics.median(found):.2f} times as long")
+        answer_from_disk(options.memory_of)
+    else:
+        keep("sharing", measure(options.rounds))
 
 
 if __name__ == "__main__":

@@ -15,23 +15,19 @@ import argparse
 import gc
 import itertools
 import json
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from contextlib import nullcontext
 from dataclasses import replace
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common import interleaved, keep, median, parser, peak_memory, seconds
 from benchmarks.encode import flop_per_token, gemm_rate
-from experiments.records import RESULTS, write_record
+from experiments.records import RESULTS
 from experiments.train import BATCH_SIZE, LABELS, Setting, build, splits, training_data
 from mtl_helpers import LabelledSentences, MultiTaskModel, TrainingConfig, evaluate, fit, freeze
 from mtl_helpers.config import resolve_dtype
@@ -98,16 +94,14 @@ def train_once(arm: str, precision: str, data: LabelledSentences, epochs: int = 
     hook = model.encoder.register_forward_pre_hook(lambda _, args: slots.append(args[0].numel()))
     config = TrainingConfig(epochs=epochs, dtype=precision, seed=seed, progress=False)
     with tempfile.TemporaryDirectory() as folder:
-        train = ((lambda: fit(model, data, config=config)) if arm.startswith("ours")
+        train = (partial(fit, model, data, config=config) if arm.startswith("ours")
                  else make_trainer(arm, model, data, config, folder).train)
         gc.collect()
         with around or nullcontext():
-            start = time.perf_counter()
-            train()
-            seconds = time.perf_counter() - start
+            taken = seconds(train)
     hook.remove()
     assert len(slots) == epochs * -(-len(data) // BATCH_SIZE), f"{arm} made {len(slots)} steps"
-    return model.eval(), seconds, sum(slots)
+    return model.eval(), taken, sum(slots)
 
 
 def training_flop_per_token(arm: str) -> int:
@@ -127,46 +121,44 @@ def costs(precision: str, data: LabelledSentences) -> dict[str, float]:
     return {name: round(spent[name] / sum(spent.values()), 3) for name in largest}
 
 
-def peak_memory(arm: str, precision: str, steps: int) -> int:
-    """Peak resident memory (bytes) of a fresh process that trains an epoch as this arm."""
-    command = ["-m", "benchmarks.train", "--steps", str(steps), "--memory-of", arm, precision]
-    return int(subprocess.check_output([sys.executable, *command], text=True).splitlines()[-1])
+def timed(arm: str, precision: str, data: LabelledSentences) -> tuple[float, int]:
+    """The seconds and the token slots of `train_once`."""
+    _, taken, slots = train_once(arm, precision, data)
+    return taken, slots
 
 
 def measure_speed(data: LabelledSentences, rounds: int) -> dict[str, Any]:
     """The record of speed and memory."""
-    steps = len(data) // BATCH_SIZE
-    # Memory first, while this process is small: Linux lets a child begin at its parent's peak.
-    memory = {run: peak_memory(*run, steps) for run in itertools.product(ARMS, PRECISIONS)}
+    steps, runs = len(data) // BATCH_SIZE, list(itertools.product(ARMS, PRECISIONS))
+    memory = {run: peak_memory("benchmarks.train", "--steps", str(steps), "--memory-of", *run)
+              for run in runs}  # first
     some = data.select(np.linspace(0, len(data) - 1, min(steps, 10) * BATCH_SIZE, dtype=int))
-    seconds: dict[tuple[str, str], list[float]] = {run: [] for run in memory}
-    rates: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-    slots: dict[tuple[str, str], int] = {}
-    for warm in (False, *[True] * rounds):
-        for run in memory:
-            _, spent, slots[run] = train_once(*run, data if warm else some)
-            seconds[run] += [spent] * warm
-        for precision, measured in rates.items():
-            measured.append(gemm_rate(getattr(torch, precision)))
+    interleaved({run: partial(timed, *run, some) for run in runs}, rounds=0)  # warms up
+    contestants: dict[Any, Any] = {run: partial(timed, *run, data) for run in runs}
+    contestants |= {precision: partial(gemm_rate, getattr(torch, precision))
+                    for precision in PRECISIONS}
+    found = interleaved(contestants, rounds, warm_up=0)
     tokens = sum(map(len, build_arm(OURS).encoder.tokenize(data.sentences)))
     rows: dict[str, dict[str, Any]] = {precision: {} for precision in PRECISIONS}
-    for (arm, precision), taken in seconds.items():
-        speed = len(data) / statistics.median(taken)
-        limit = (statistics.median(rates[precision]) / training_flop_per_token(arm)
-                 * len(data) / tokens)  # without padding
-        ratios = {other: np.divide(seconds[other, precision], taken).round(3).tolist()
-                  for other in (DEFAULTS, GROUPED)}  # one a round
+    spent = {run: [taken for taken, _ in found[run]] for run in runs}
+    for arm, precision in runs:
+        taken = spent[arm, precision]
+        limit = median(found[precision]) / training_flop_per_token(arm)  # tokens, without padding
         rows[precision][arm] = {
-            "sentences_per_second": round(speed, 1), "limit": round(limit, 1), "ratios": ratios,
-            "padding_share": round(1 - tokens / slots[arm, precision], 4),
+            "sentences_per_second": round(len(data) / median(taken), 1),
+            "limit": round(limit * len(data) / tokens, 1),
+            "ratios": {other: np.divide(spent[other, precision], taken).round(3).tolist()
+                       for other in (DEFAULTS, GROUPED)},  # one a round
+            "padding_share": round(1 - tokens / found[arm, precision][-1][1], 4),
             "peak_bytes": memory[arm, precision]}
     config = {"steps": steps, "batch_size": BATCH_SIZE, "rounds": rounds, "tokens": tokens}
     return {"config": config, "rows": rows, "costs": {p: costs(p, some) for p in PRECISIONS},
-            "gemm_gflops": {p: round(statistics.median(rates[p]) / 1e9) for p in PRECISIONS}}
+            "gemm_gflops": {p: round(median(found[p]) / 1e9) for p in PRECISIONS}}
 
 
-def measure_scores(data: LabelledSentences, path: Path) -> None:
+def measure_scores(data: LabelledSentences) -> None:
     """Test macro-F1 of each arm but Trainer's defaults, 3 seeds, one epoch; keeps every run."""
+    path = RESULTS / "benchmarks" / "train_scores.json"
     config: Any = {"sentences": len(data), "epochs": 1, "seeds": 3, "dtype": PRECISIONS[-1]}
     saved = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"config": config}
     if saved["config"] != config:
@@ -179,8 +171,7 @@ def measure_scores(data: LabelledSentences, path: Path) -> None:
             rows[arm][str(seed)] = {task: round(reports[task].macro_f1, 5) for task in LABELS}
             summary = {name: compare(rows[GROUPED], found) for name, found in rows.items()
                        if len(found) == config["seeds"]}
-            write_record(path, {"config": config, "rows": rows, "summary": summary})
-            print(f"{arm}, seed {seed}: {rows[arm][str(seed)]}", flush=True)
+            keep("train_scores", {"config": config, "rows": rows, "summary": summary})
 
 
 def compare(reference: dict[str, Any], rows: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -197,23 +188,17 @@ def compare(reference: dict[str, Any], rows: dict[str, Any]) -> dict[str, dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, default=40, help="batches of an epoch, 125 at most")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--scores", action="store_true", help="train and score 3 seeds an arm")
-    parser.add_argument("--out", type=Path, default=RESULTS / "benchmarks", help="folder")
-    parser.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    arguments = parser(__doc__, steps=40, rounds=3)  # an epoch has 125 steps at most
+    arguments.add_argument("--scores", action="store_true", help="train and score 3 seeds an arm")
+    arguments.add_argument("--memory-of", nargs=2, help=argparse.SUPPRESS)
+    options = arguments.parse_args()
     data = training_data(SETTING).select(np.arange(options.steps * BATCH_SIZE))
     if options.memory_of:
         train_once(*options.memory_of, data)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return print(peak if sys.platform == "darwin" else 1024 * peak)
-    if options.scores:
-        return measure_scores(data, options.out / "train_scores.json")
-    record = measure_speed(data, options.rounds)
-    write_record(options.out / "train.json", record)
-    print(json.dumps(record["rows"], indent=1))
+    elif options.scores:
+        measure_scores(data)
+    else:
+        keep("train", measure_speed(data, options.rounds))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ from scipy import stats
 
 from experiments.records import read_records
 from experiments.studies import ARMS, tuned_rate
-from experiments.train import LABELS, splits
-from mtl_helpers import GENRES, paired_test, score_classification
+from experiments.train import splits
+from mtl_helpers import GENRES
+from mtl_helpers.evaluation import is_known, resampled_scores
 
 
 class Estimate(NamedTuple):
@@ -29,6 +31,47 @@ class Estimate(NamedTuple):
         return f"{self.value:{sign}.3f} ± {self.margin:.3f}"
 
 
+class PairedTest(NamedTuple):
+    """Score of a second model minus a first one's, its 95 % interval, and McNemar's p-value."""
+    difference: float
+    low: float
+    high: float
+    p_value: float  # NaN where a model has several runs
+
+    def __str__(self) -> str:
+        shown = f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+        return shown if np.isnan(self.p_value) else f"{shown}, McNemar p = {self.p_value:.3g}"
+
+
+def paired_test(true: np.ndarray, first: np.ndarray, second: np.ndarray,
+                metric: str = "macro_f1", groups: Sequence[Any] | None = None) -> PairedTest:
+    """Say how much higher a second model scores than a first one on the same sentences.
+
+    Every draw of the bootstrap is the same for both models. Runs of a model are averaged within
+    a draw: the interval is about the choice of test sentences, not about how much runs differ.
+    The p-value is that of McNemar's exact test (1947) that both are right equally often; it
+    takes sentences as independent.
+
+    Args:
+        true: (N,) ids, -100 for a sentence without label, which is skipped.
+        first, second: (N,) predicted ids, or (S, N) for S runs.
+        metric, groups: as in `bootstrap_interval`.
+
+    Explained in Task_4.ipynb, "Does it help".
+    """
+    true, first, second = np.asarray(true), np.atleast_2d(first), np.atleast_2d(second)
+    draws = resampled_scores(true, [*first, *second], metric, groups)  # (1 + R, 2S)
+    differences = draws[:, len(first):].mean(axis=1) - draws[:, : len(first)].mean(axis=1)
+    low, high = np.quantile(differences[1:], [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    p_value = float("nan")
+    if len(first) == len(second) == 1:
+        known = is_known(true)
+        was, now = ((run == true)[known] for run in (first[0], second[0]))  # (M,) who is right
+        won, lost = (now > was).sum(), (was > now).sum()
+        p_value = float(stats.binomtest(won, won + lost).pvalue) if won + lost else 1.0
+    return PairedTest(float(differences[0]), float(low), float(high), p_value)
+
+
 def runs(study: str, name: str) -> list[dict[str, Any]]:
     """The records of all seeds of an arm, at the rate chosen for it; [] until all are there."""
     for setting, seeds, rate_of in ARMS:
@@ -43,9 +86,9 @@ def runs(study: str, name: str) -> list[dict[str, Any]]:
     raise ValueError(f"no arm {name!r} in study {study!r}")
 
 
-def predictions(records: list[dict[str, Any]], task: str) -> np.ndarray:
-    """Predicted classes of the test sentences in each run, (S, N)."""
-    return np.array([[int(digit) for digit in record["test"][task]["predicted"]]
+def predictions(records: list[dict[str, Any]], task: str, part: str = "test") -> np.ndarray:
+    """Predicted classes of the sentences of a part of each record, (S, N)."""
+    return np.array([[int(digit) for digit in record[part][task]["predicted"]]
                      for record in records])
 
 
@@ -56,13 +99,8 @@ def score(study: str, name: str, task: str, metric: str = "macro_f1",
 
     `genres` are those whose test sentences count.
     """
-    rows, true, groups = test_labels(task, genres)
-    predicted = predictions(runs(study, name), task)[:, rows]
-    # Against a perfect model the difference is the score less one.
-    sentences = paired_test(true, true, predicted, metric, groups=groups)
-    margin = np.hypot((sentences.high - sentences.low) / 2,
-                      seed_margin(scores(true, predicted, task, metric)))
-    return Estimate(1 + sentences.difference, float(margin), len(predicted))
+    found = resampled((study, name), task, metric, genres)
+    return estimate(found.mean(axis=1), seed_margin(found[0]), found.shape[1])
 
 
 @functools.cache
@@ -72,13 +110,27 @@ def gain(task: str, first: tuple[str, str], second: tuple[str, str], metric: str
 
     `by_seed` compares the runs of each seed: for arms whose seeds have other training sentences.
     """
+    before, after = (resampled(arm, task, metric, genres) for arm in (first, second))
+    if by_seed:
+        seeds = seed_margin(after[0] - before[0])
+    else:
+        seeds = float(np.hypot(seed_margin(before[0]), seed_margin(after[0])))
+    difference = after.mean(axis=1) - before.mean(axis=1)
+    return estimate(difference, seeds, min(before.shape[1], after.shape[1]))
+
+
+@functools.cache
+def resampled(arm: tuple[str, str], task: str, metric: str,
+              genres: tuple[str, ...]) -> np.ndarray:
+    """The scores of an arm's S runs on the test sentences and on draws of them."""
     rows, true, groups = test_labels(task, genres)
-    both = [predictions(runs(*arm), task)[:, rows] for arm in (first, second)]
-    test_of = paired_test(true, *both, metric, groups=groups)
-    each = [scores(true, predicted, task, metric) for predicted in both]
-    seeds = seed_margin(each[1] - each[0]) if by_seed else np.hypot(*map(seed_margin, each))
-    margin = np.hypot((test_of.high - test_of.low) / 2, seeds)
-    return Estimate(test_of.difference, float(margin), min(map(len, both)))
+    return resampled_scores(true, predictions(runs(*arm), task)[:, rows], metric, groups)
+
+
+def estimate(values: np.ndarray, margin: float, seeds: int) -> Estimate:
+    """A value on all sentences, then on draws of them, (1 + R,), and the margin over seeds."""
+    low, high = np.quantile(values[1:], [0.025, 0.975])
+    return Estimate(float(values[0]), float(np.hypot((high - low) / 2, margin)), seeds)
 
 
 @functools.cache
@@ -87,12 +139,6 @@ def test_labels(task: str, genres: tuple[str, ...]) -> tuple[np.ndarray, np.ndar
     test = splits()[2]
     rows = np.flatnonzero(np.isin(test.labels["genre"], [GENRES.index(name) for name in genres]))
     return rows, test.labels[task][rows], list(test.select(rows).groups)
-
-
-def scores(true: np.ndarray, predicted: np.ndarray, task: str, metric: str) -> np.ndarray:
-    """The score of each of S runs."""
-    return np.array([getattr(score_classification(true, run, LABELS[task]), metric)
-                     for run in predicted])
 
 
 def mean(estimates: list[Estimate], independent: bool) -> Estimate:

@@ -18,13 +18,13 @@ from sklearn.metrics import f1_score
 from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
 
 from experiments.compare_encoders import embed
+from experiments.raters import leave_one_rater_out
 from experiments.records import add_record, find_record
 from experiments.train import LABELS, SENTENCES, Setting, splits, training_data
 from mtl_helpers import (
     GENRES,
     LabelledSentences,
     SentenceEncoder,
-    leave_one_rater_out,
     load_corpus,
     load_ratings,
     score_classification,
@@ -63,7 +63,8 @@ def majority(whole: bool) -> dict[str, Any]:
 def logistic_regression(encoder: SentenceEncoder | None, whole: bool) -> dict[str, Any]:
     """Logistic regression on frozen embeddings, or on TF-IDF vectors where there is no encoder.
 
-    The C of each task is the one with the best macro-F1 on the validation split.
+    The C of each task is the one with the best macro-F1 on the validation split; of those that are
+    equal to five digits, the smallest.
     """
     train, (_, validation, test) = training_sentences(whole), splits()
     train_vectors, vectors = embed(encoder, train.sentences, validation.sentences + test.sentences)
@@ -75,8 +76,8 @@ def logistic_regression(encoder: SentenceEncoder | None, whole: bool) -> dict[st
             probe = LogisticRegression(C=strength, max_iter=2000)
             probe.fit(train_vectors, train.labels[task])
             score = f1_score(validation.labels[task], probe.predict(held_out), average="macro")
-            found[strength] = float(score), probe
-        reached[task] = {str(strength): round(score, 5) for strength, (score, _) in found.items()}
+            found[strength] = round(float(score), 5), probe
+        reached[task] = {str(strength): score for strength, (score, _) in found.items()}
         strengths[task] = best = max(STRENGTHS, key=lambda strength: found[strength][0])
         predicted[task] = found[best][1].predict(test_vectors)
     return {"config": {"sentences": len(train), "C": strengths},

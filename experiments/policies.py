@@ -8,12 +8,27 @@ warms up and decays its rate. Heads that were probed go on at the rate of all he
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from mtl_helpers import SentenceEncoder
+from experiments.layer_cache import LayerCache, frozen_layers
+from experiments.page import table
+from mtl_helpers import (
+    FrozenCache,
+    History,
+    LabelledSentences,
+    MultiTaskModel,
+    SentenceEncoder,
+    TrainingConfig,
+    fit,
+    freeze,
+    resolve_dtype,
+    unfreeze,
+)
+from mtl_helpers.freezing import encoder_is_frozen, layer_count, layer_of
 
 Stage = tuple[tuple[str, ...], dict[str, Any]]
 LAYERS = 6  # of all-MiniLM-L6-v2
@@ -42,6 +57,62 @@ def policy_stages(policy: str, passes: int, batch_size: int) -> list[Stage]:
     tuning = sum(parts != ("encoder",) for parts, _ in plan)
     steps = -(-passes // (batch_size * max(1, tuning)))
     return [(parts, {"max_steps": steps} | changes) for parts, changes in plan]
+
+
+def fit_stages(model: MultiTaskModel, train: LabelledSentences,
+               validation: LabelledSentences | None,
+               stages: Sequence[tuple[Sequence[str], TrainingConfig]]) -> list[History]:
+    """Train in stages, each with its frozen parts, its config and a new optimizer.
+
+    A stage that meets its sentences more than once computes frozen layers only once. A stage of
+    less than an epoch needs a seed of its own, or it meets the sentences of the one before.
+    """
+    histories = []
+    for frozen, config in stages:
+        unfreeze(model, "all")
+        freeze(model, *frozen)
+        met = len(train) * config.epochs
+        if config.max_steps:
+            met = min(met, config.max_steps * config.batch_size)
+        cache = cached(model, train.sentences, config) if met > len(train) else None
+        histories.append(fit(model, train, validation, config, cache=cache))
+    return histories
+
+
+def cached(model: MultiTaskModel, sentences: list[str],
+           config: TrainingConfig) -> FrozenCache | None:
+    """A cache of what the frozen part of a model makes of sentences, if that is worth it."""
+    dtype = resolve_dtype(next(model.parameters()).device, config.dtype)
+    if encoder_is_frozen(model):
+        return FrozenCache(model, sentences, dtype)
+    return LayerCache(model, sentences, dtype) if frozen_layers(model) else None
+
+
+def trainable_table(model: MultiTaskModel) -> str:
+    """A Markdown table of the model's parts: their parameters, and how many are trainable."""
+    parts: dict[str, list[torch.nn.Parameter]] = {"embeddings": []}
+    parts |= {f"layer {number}": [] for number in range(1, layer_count(model) + 1)}
+    parts |= {f"head:{task}": [] for task in model.heads} | {"rest of the encoder": [], "all": []}
+    for name, parameter in model.named_parameters():
+        part = "rest of the encoder"
+        if name.startswith("heads."):
+            part = f"head:{name.split('.')[1]}"
+        elif layer_of(name):
+            part = f"layer {layer_of(name)}"
+        elif ".embeddings." in name:
+            part = "embeddings"
+        parts[part].append(parameter)
+        parts["all"].append(parameter)
+    rows = []
+    for part, found in parts.items():
+        trainable = [p for p in found if p.requires_grad]
+        if found:
+            rows.append((part, f"{count(found):,}", f"{count(trainable):,}"))
+    return table(("part", "parameters", "trainable"), rows)
+
+
+def count(parameters: list[torch.nn.Parameter]) -> int:
+    return sum(parameter.numel() for parameter in parameters)
 
 
 @torch.no_grad()

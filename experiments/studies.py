@@ -107,7 +107,7 @@ ARMS = [
 def tuned_rate(setting: Setting, rate_of: str | None = None) -> float | None:
     """The rate at which seed 0 of an arm, or of the one whose rate it takes, validates best.
 
-    None while one of these runs has no record.
+    Of rates that are equal to six digits it is the lowest. None while a run has no record.
     """
     if rate_of:
         study, name = rate_of.split("/")
@@ -119,7 +119,8 @@ def tuned_rate(setting: Setting, rate_of: str | None = None) -> float | None:
         if not record:
             return None
         scores = record["validation"].values()
-        means[rate] = sum(row.get("macro_f1", row.get("pearson")) for row in scores) / len(scores)
+        total = sum(row.get("macro_f1", row.get("pearson")) for row in scores)
+        means[rate] = round(total / len(scores), 6)
     return max(means, key=means.__getitem__)
 
 

@@ -1,38 +1,33 @@
-"""The tables and figures of Task_3.md, made from the records in results/.
+"""The tables of Task_3.md, made from the records in results/.
 
-    python -m experiments.task_3        draws results/figures/freezing-*.png
-
-The tables stand on the page between comment markers, where cog calls these functions.
+They stand on the page between comment markers, where cog calls these functions.
 """
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Mapping
-from dataclasses import replace
-from pathlib import Path
+import functools
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
-from experiments.analysis import Estimate, gain, mean, runs, score, scores, seed_margin
-from experiments.drift import (
-    EVERY,
-    FREE,
-    REMEDIES,
-    STEPS,
-    DriftSetting,
-    scored_sentences,
-    seeds,
+from experiments.analysis import (
+    Estimate,
+    estimate,
+    gain,
+    mean,
+    predictions,
+    runs,
+    score,
+    seed_margin,
 )
-from experiments.records import RESULTS, read_records
-from experiments.studies import ARMS, domain_arm
+from experiments.drift import FREE, REMEDIES, DriftSetting, scored_sentences, seeds
+from experiments.page import table
+from experiments.policies import trainable_table
+from experiments.records import read_records
+from experiments.studies import domain_arm
 from experiments.train import LABELS, SENTENCES, Setting, build
-from mtl_helpers import GENRES, freeze, paired_test, trainable_table
-from mtl_helpers.plots import COLOURS, MARKERS, new_figure
+from mtl_helpers import GENRES, freeze
+from mtl_helpers.evaluation import resampled_scores
 
 Arm = tuple[str, str]
 FULL: Arm = ("arms", "joint")
@@ -82,86 +77,80 @@ def parts() -> str:
 
 def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
     """What each policy trained and how it scored, and its gains over freezing nothing."""
-    columns = [f"{task}{name}" for task in LABELS
-               for name in (" macro-F1", ", over 3e-4", ", over 1e-4")]
-    lines = [f"| {first} | trainable | encoder rate | {' | '.join(columns)} | seeds |",
-             f"|---|{'---:|' * 9}"]
+    columns, rows = [first, "trainable", "encoder rate"], []
+    for task in LABELS:
+        columns += [f"{task} macro-F1", f"{task}, over 3e-4", f"{task}, over 1e-4"]
     for title, arm in arms.items():
         found, cells = runs(*arm), []
         for task in LABELS:
             cells.append(str(score(*arm, task)))
             for base in (FULL, SINGLE):
-                more = gain(task, base, arm)
-                cells.append("" if arm == base else f"{more:+}")
+                cells.append("" if arm == base else f"{gain(task, base, arm):+}")
         rate = "" if arm[1] in ("everything", "encoder", "encoder-hidden") else (
             f"{found[0]['config']['encoder_lr']:.0e}".replace("e-0", "e-"))
-        lines.append(f"| {title} | {found[0]['trainable']:,} | {rate} | {' | '.join(cells)} "
-                     f"| {len(found)} |")
-    return "\n".join(lines)
+        rows.append((title, f"{found[0]['trainable']:,}", rate, *cells, len(found)))
+    return table((*columns, "seeds"), rows)
 
 
 def choices() -> str:
     """What to freeze in which case, and what the records say of it."""
-    speed = read_records("benchmarks")["freezing"]["rows"]["bfloat16"]
+    rows = [
+        ("hardly any time to train", "the encoder; heads on kept vectors",
+         f"{both('freezing', 'encoder')}; {faster('encoder', 20)}"),
+        ("little time", "four of six layers, kept",
+         f"{both('freezing', 'layers-4')}; {faster('layers:4', 3)}"),
+        ("50 sentences to train on, 889 to select by", "nothing, after a probe (LP-FT)",
+         over_frozen(50, "lp-ft")),
+        ("1,000, and the 889", "nothing", over_frozen(1000, "full")),
+        ("a few thousand", "the lower three layers, or nothing",
+         f"{both('freezing', 'layers-3')}, or {both(*SINGLE)}"),
+        ("16,592", "nothing; freezing was not tried", both("headline", "joint")),
+        ("a domain without labels", "nothing",
+         f"sentiment there, over a frozen encoder {other_genre('full', over='encoder'):+}"),
+        ("another task must stay to the bit", "the encoder",
+         f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
+        ("another task should stay, and this one learn", "nothing; replay, or distillation",
+         f"its change: {drift_of('replay', 'genre', 'genre'):+} or "
+         f"{drift_of('distillation', 'genre', 'genre'):+}"),
+        ("a head's weights may not change",
+         "the head, once it is trained, and go on training on its task's labels",
+         "its task, beside a head that trains at the same rate: " + " or ".join(
+             f"{gain(task, FULL, ('freezing', f'{task}-head-trained')):+}" for task in LABELS))]
+    return table(("case", "freeze", "what the records say (macro-F1)"), rows, text=3)
 
-    def f1(study: str, name: str) -> str:
-        return ", ".join(f"{score(study, name, task)} {task}" for task in LABELS)
 
-    def faster(kept: str, epochs: int) -> str:
-        row = speed[f"{kept}, kept"]
-        times = 3 * speed["full"]["seconds"] / (row["fill_seconds"] + epochs * row["seconds"])
-        return (f"in bf16, filling the cache and {epochs} epochs from it are {times:.1f} times as "
-                "fast as 3 epochs of training everything")
+def both(study: str, name: str) -> str:
+    return ", ".join(f"{score(study, name, task)} {task}" for task in LABELS)
 
-    def more(size: int, policy: str) -> str:
-        gains = ((task, label_gain(size, policy, task)) for task in LABELS)
-        return "over a frozen encoder " + ", ".join(
-            f"{one:+} {task}" for task, one in gains)
 
-    there = other_genre("full", over="encoder")
-    rows = {
-        "hardly any time to train": ("the encoder; heads on kept vectors",
-                                     f"{f1('freezing', 'encoder')}; {faster('encoder', 20)}"),
-        "little time": ("four of six layers, kept",
-                        f"{f1('freezing', 'layers-4')}; {faster('layers:4', 3)}"),
-        "50 sentences to train on, 889 to select by": (
-            "nothing, after a probe (LP-FT)", more(50, "lp-ft")),
-        "1,000, and the 889": ("nothing", more(1000, "full")),
-        "a few thousand": ("the lower three layers, or nothing",
-                           f"{f1('freezing', 'layers-3')}, or {f1(*SINGLE)}"),
-        "16,592": ("nothing; freezing was not tried", f1("headline", "joint")),
-        "a domain without labels": ("nothing", "sentiment there, over a frozen encoder "
-                                    f"{there:+}"),
-        "another task must stay to the bit": (
-            "the encoder", f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
-        "another task should stay, and this one learn": (
-            "nothing; replay, or distillation",
-            "its change: " + " or ".join(
-                f"{one:+}" for one in (
-                    drift_of(remedy, "genre", "genre") for remedy in ("replay", "distillation")))),
-        "a head's weights may not change": (
-            "the head, once it is trained, and go on training on its task's labels",
-            "its task, beside a head that trains at the same rate: " + " or ".join(
-                f"{one:+}" for one in (
-                    gain(task, FULL, ("freezing", f"{task}-head-trained")) for task in LABELS)))}
-    return "\n".join(["| case | freeze | what the records say (macro-F1) |", "|---|---|---|",
-                      *(f"| {case} | {' | '.join(cells)} |" for case, cells in rows.items())])
+def faster(kept: str, epochs: int) -> str:
+    rows = read_records("benchmarks")["freezing"]["rows"]["bfloat16"]
+    own = rows[f"{kept}, kept"]
+    times = 3 * rows["full"]["seconds"] / (own["fill_seconds"] + epochs * own["seconds"])
+    return (f"in bf16, filling the cache and {epochs} epochs from it are {times:.1f} times as "
+            "fast as 3 epochs of training everything")
+
+
+def over_frozen(size: int, policy: str) -> str:
+    return "over a frozen encoder " + ", ".join(
+        f"{label_gain(size, policy, task):+} {task}" for task in LABELS)
 
 
 def few_labels() -> str:
     """Macro-F1 of a frozen encoder by the number of training sentences, and what training adds."""
-    columns = [f"{task}: {title}" for task in LABELS
-               for title in (POLICIES["encoder"], "LP-FT, gain", "everything, gain")]
-    lines = [f"| training sentences | {' | '.join(columns)} |", f"|---:|{'---:|' * len(columns)}"]
+    columns, rows = ["training sentences"], []
+    for task in LABELS:
+        columns += [f"{task}: {title}" for title in (
+            POLICIES["encoder"], "LP-FT, gain", "everything, gain")]
     for size, arms in label_arms().items():
         if len(arms) == len(POLICIES):
             cells = []
             for task in LABELS:
-                more = [label_gain(size, policy, task) for policy in ("lp-ft", "full")]
                 cells += [str(score(*arms["encoder"], task)),
-                          *(f"{one:+}" for one in more)]
-            lines.append(f"| {size:,} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+                          f"{label_gain(size, 'lp-ft', task):+}",
+                          f"{label_gain(size, 'full', task):+}"]
+            rows.append((f"{size:,}", *cells))
+    return table(columns, rows, text=0)
 
 
 def label_gain(size: int, policy: str, task: str) -> Estimate:
@@ -200,19 +189,18 @@ def other_genre(policy: str, genre: str | None = None, inside: bool = False,
 
 def domains() -> str:
     """Sentiment macro-F1 on a genre that was not trained on, and on the three that were."""
-    lines = [f"| trained | {' | '.join(GENRES)} | mean | gain over everything "
-             "| the three trained on, pooled; mean | gain over everything |", f"|---|{'---:|' * 8}"]
+    rows: list[Sequence[object]] = []
     for policy, title in POLICIES.items():
         cells = [str(other_genre(policy, genre)) for genre in GENRES]
         for inside in (False, True):
-            cells.append(str(other_genre(policy, inside=inside)))
             more = other_genre(policy, inside=inside, over="full")
-            cells.append("" if policy == "full" else f"{more:+}")
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+            cells += [str(other_genre(policy, inside=inside)),
+                      "" if policy == "full" else f"{more:+}"]
+        rows.append((title, *cells))
     known = [score("arms", "sentiment", "sentiment", genres=(genre,)) for genre in GENRES]
-    lines.append(f"| everything, on all four genres | {' | '.join(map(str, known))} "
-                 f"| {mean(known, True)} | | | |")
-    return "\n".join(lines)
+    rows.append(("everything, on all four genres", *known, mean(known, True), None, None, None))
+    return table(("trained", *GENRES, "mean", "gain over everything",
+                  "the three trained on, pooled; mean", "gain over everything"), rows)
 
 
 def drift_runs(remedy: str, frozen: str) -> list[dict]:
@@ -226,163 +214,45 @@ def drift_curves(remedy: str, frozen: str, task: str) -> np.ndarray:
     return np.array([[row[task] for row in run["macro_f1"]] for run in drift_runs(remedy, frozen)])
 
 
+@functools.cache
 def drift_of(remedy: str, frozen: str, task: str) -> Estimate:
     """How a task's macro-F1 on the 500 sentences changed from the first step to the last."""
-    found = drift_runs(remedy, frozen)
-    sentences = scored_sentences()
-    before, after = (np.array([[int(digit) for digit in run[when][task]["predicted"]]
-                               for run in found]) for when in ("before", "after"))
-    test = paired_test(sentences.labels[task], before, after, groups=sentences.groups)
-    true = np.asarray(sentences.labels[task])
-    changes = (scores(true, after, task, "macro_f1") - scores(true, before, task, "macro_f1"))
-    margin = np.hypot((test.high - test.low) / 2, seed_margin(changes))
-    return Estimate(test.difference, float(margin), len(found))
+    found, sentences = drift_runs(remedy, frozen), scored_sentences()
+    before, after = (
+        resampled_scores(sentences.labels[task], predictions(found, task, when), "macro_f1",
+                         sentences.groups) for when in ("before", "after"))
+    change = after.mean(axis=1) - before.mean(axis=1)
+    return estimate(change, seed_margin(after[0] - before[0]), len(found))
 
 
 def drifts() -> str:
     """What happened to both tasks while one trained on, by what was done against it."""
-    lines = ["| against it | genre, its head frozen | sentiment, trained on "
-             "| sentiment, its head frozen | genre, trained on | seeds |", f"|---|{'---:|' * 5}"]
+    rows = []
     for remedy in (*REMEDIES, *FREE):
-        found = [drift_of(remedy, frozen, task) for frozen, task in (
-            ("genre", "genre"), ("genre", "sentiment"), ("sentiment", "sentiment"),
-            ("sentiment", "genre"))]
-        cells = " | ".join(f"{one:+}" for one in found)
-        lines.append(f"| {REMEDY_NAMES[remedy]} | {cells} | {found[0].seeds} |")
-    return "\n".join(lines)
+        genre, beside = (drift_of(remedy, "genre", task) for task in ("genre", "sentiment"))
+        sentiment, other = (drift_of(remedy, "sentiment", task) for task in ("sentiment", "genre"))
+        cells = [f"{one:+}" for one in (genre, beside, sentiment, other)]
+        rows.append((REMEDY_NAMES[remedy], *cells, genre.seeds))
+    return table(("against it", "genre, its head frozen", "sentiment, trained on",
+                  "sentiment, its head frozen", "genre, trained on", "seeds"), rows)
 
 
 def speeds() -> str:
-    """Seconds of an epoch of each policy, computed each time and kept."""
+    """Milliseconds a sentence of an epoch of each policy, computed each time and kept."""
     record = read_records("benchmarks")["freezing"]
     names = {"full": "nothing", "layers:2": "2 layers", "layers:4": "4 layers",
              "encoder": "encoder"}
-    lines = ["| frozen | ms a sentence | kept, ms a sentence | kept, times faster than full "
-             "| than not kept | to fill, ms a sentence | kept, KB a sentence |",
-             f"|---|{'---:|' * 6}"]
-    count = record["config"]["sentences"]
+    count, rows = record["config"]["sentences"], []
     for precision, short in (("float32", "fp32"), ("bfloat16", "bf16")):
-        rows = record["rows"].get(precision, {})
+        measured = record["rows"].get(precision, {})
         for name, title in names.items():
-            plain, kept = rows[name], rows.get(f"{name}, kept")
-            cells = [f"{1000 * plain['seconds'] / count:.1f}"]
-            cells += [f"{1000 * kept['seconds'] / count:.2f}", f"{kept['faster than full']:.3g}",
-                      f"{kept[f'faster than {name}']:.3g}",
-                      f"{1000 * kept['fill_seconds'] / count:.1f}",
-                      f"{kept['bytes'] / 1000 / count:.1f}"] if kept else [""] * 5
-            lines.append(f"| {title}, {short} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-# Figures
-
-
-def legend_below(figure: Figure, axes: np.ndarray) -> None:
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=3, fontsize=8, frameon=False)
-
-
-def draw_depths() -> Figure:
-    """Macro-F1 by how much is frozen."""
-    figure, axes = new_figure(1, 2, height=3.2, title="No loss is seen with half of the "
-                              "layers frozen; with five of six both tasks lose")
-    for axis, task, colour in zip(axes.flat, LABELS, COLOURS, strict=False):
-        found = [score(*arm, task) for arm in DEPTHS.values()]
-        axis.errorbar(range(len(found)), [one.value for one in found],
-                      [one.margin for one in found], color=colour, marker="o", capsize=3)
-        axis.set_xticks(range(len(found)), [*DEPTHS], fontsize=8, rotation=45, ha="right")
-        axis.set_title(task, fontsize=10)
-        axis.set_xlabel("frozen layers from the bottom", fontsize=8)
-        axis.grid(axis="y", color="0.9")
-    axes[0, 0].set_ylabel("macro-F1 on the test split")
-    return figure
-
-
-def draw_drift() -> Figure:
-    """How the frozen head's score changes while the other task trains on."""
-    figure, axes = new_figure(1, 2, height=3.6, title="A frozen head may lose its task: genre "
-                              "falls, sentiment dips and mostly recovers")
-    steps = np.arange(0, STEPS + 1, EVERY)
-    for axis, frozen in zip(axes.flat, LABELS, strict=True):
-        for index, remedy in enumerate(REMEDIES):
-            values = drift_curves(remedy, frozen, frozen)
-            values = values - values[:, :1]  # (S, 11)
-            axis.plot(steps, values.mean(axis=0), color=COLOURS[index], marker=MARKERS[index],
-                      markersize=4, linewidth=1.2, label=REMEDY_NAMES[remedy])
-            axis.fill_between(steps, values.min(axis=0), values.max(axis=0), alpha=0.15,
-                              color=COLOURS[index], linewidth=0)
-        other = next(task for task in LABELS if task != frozen)
-        axis.set_title(f"{frozen} head frozen, {other} trains on", fontsize=10)
-        axis.set_xlabel("steps of the other task")
-        axis.grid(axis="y", color="0.9")
-    axes[0, 0].set_ylabel("change of macro-F1, frozen head")
-    legend_below(figure, axes)
-    return figure
-
-
-def draw_labels() -> Figure:
-    """Macro-F1 by the number of training sentences."""
-    figure, axes = new_figure(1, 2, height=3.4, title="LP-FT is ahead of a frozen encoder "
-                              "from 50 sentences on")
-    for axis, task in zip(axes.flat, LABELS, strict=True):
-        for index, (policy, title) in enumerate(POLICIES.items()):
-            found = {size: score(*arms[policy], task) for size, arms in label_arms().items()
-                     if policy in arms}
-            axis.errorbar([size * 1.05 ** (index - 1) for size in found],
-                          [one.value for one in found.values()],
-                          [one.margin for one in found.values()], label=title, capsize=3,
-                          color=COLOURS[index], marker=MARKERS[index], markersize=4, linewidth=1.2)
-        axis.set_xscale("log")
-        axis.set_xticks([*label_arms()], [f"{size:,}" for size in label_arms()], fontsize=8)
-        axis.minorticks_off()
-        axis.set_title(task, fontsize=10)
-        axis.set_xlabel("training sentences")
-        axis.grid(axis="y", color="0.9")
-    axes[0, 0].set_ylabel("macro-F1 on the test split")
-    legend_below(figure, axes)
-    return figure
-
-
-def features(name: str) -> list[float]:
-    """CKA of the embeddings' and each layer's features with those before; seed 0, rate 1e-4."""
-    setting = next(s for s, *_ in ARMS if (s.study, s.arm) == ("freezing", name))
-    return read_records("freezing")[replace(setting, encoder_lr=1e-4).name]["cka"]
-
-
-def draw_features() -> Figure:
-    """How like each layer's features are to those before training, at one rate."""
-    figure, axes = new_figure(height=3.4, title="Features change more towards the top, and "
-                              "less after a probe")
-    arms = {"everything": ("freezing", "full")} | STAGES | RATES
-    arms |= {"only layers 5 and 6": DEPTHS["4"]}
-    for index, (title, (_, name)) in enumerate(arms.items()):
-        axes[0, 0].plot(features(name), color=COLOURS[index], marker=MARKERS[index],
-                        markersize=4, linewidth=1.2, label=title)
-    axes[0, 0].set_xticks(range(7), ["embeddings", *(f"layer {k}" for k in range(1, 7))],
-                          fontsize=8)
-    axes[0, 0].set_ylabel("CKA with the features before")
-    axes[0, 0].grid(axis="y", color="0.9")
-    legend_below(figure, axes)
-    return figure
-
-
-FIGURES = {"drift": draw_drift, "depths": draw_depths, "features": draw_features,
-           "labels": draw_labels}
-
-
-def path_of(name: str) -> Path:
-    return RESULTS / "figures" / f"freezing-{name}.png"
-
-
-def drawn(figure: Figure) -> str:
-    """A hash of the values that a figure shows; it is kept in the picture."""
-    values = [np.round(np.asarray(line.get_ydata(), dtype=float), 5).tolist()
-              for axis in figure.axes for line in axis.lines]
-    return hashlib.sha256(str(values).encode()).hexdigest()
-
-
-if __name__ == "__main__":
-    for name, draw in FIGURES.items():
-        figure, kept = draw(), PngInfo()
-        kept.add_text("records", drawn(figure))
-        Image.open(io.BytesIO(figure._repr_png_())).save(path_of(name), pnginfo=kept, optimize=True)
+            cells = [""] * 5
+            if kept := measured.get(f"{name}, kept"):
+                cells = [f"{1000 * kept['seconds'] / count:.2f}",
+                         f"{kept['faster than full']:.3g}", f"{kept[f'faster than {name}']:.3g}",
+                         f"{1000 * kept['fill_seconds'] / count:.1f}",
+                         f"{kept['bytes'] / 1000 / count:.1f}"]
+            plain = f"{1000 * measured[name]['seconds'] / count:.1f}"
+            rows.append((f"{title}, {short}", plain, *cells))
+    return table(("frozen", "ms a sentence", "kept, ms a sentence", "kept, times faster than full",
+                  "than not kept", "to fill, ms a sentence", "kept, KB a sentence"), rows)

@@ -14,15 +14,17 @@ import json
 import math
 import os
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from experiments import gradients
+from experiments import weightings
 from experiments.compare_encoders import LABELS
 from experiments.policies import (
+    fit_stages,
     layer_features,
     linear_cka,
     policy_stages,
@@ -39,7 +41,6 @@ from mtl_helpers import (
     SentenceEncoder,
     TrainingConfig,
     fit,
-    fit_stages,
     freeze,
     load_corpus,
     resolve_dtype,
@@ -48,7 +49,7 @@ from mtl_helpers import (
     split_corpus,
 )
 from mtl_helpers.batching import SCHEDULES
-from mtl_helpers.losses import WEIGHTINGS
+from mtl_helpers.heads import WEIGHTINGS
 
 BATCH_SIZE, SENTENCES, PASSES = 32, 4000, 12_000
 FEATURE_SENTENCES = 500  # of the test split, drawn at random
@@ -63,7 +64,7 @@ class Setting:
     arm: str
     tasks: tuple[str, ...] = ("genre", "sentiment")
     schedule: str = "joint"
-    weighting: Any = "sum"
+    weighting: Any = "sum"  # as `fit` takes it, or "log_k": each loss over log K
     aggregator: str | None = None  # combines the tasks' gradients: "PCGrad" or "UPGrad"
     sentences: int | None = SENTENCES  # fixed training sentences; None: the whole training split
     sentiment_labels: int | None = None  # of those sentences, how many keep their sentiment
@@ -107,7 +108,7 @@ def training_data(setting: Setting) -> LabelledSentences:
     train = with_tasks(train, setting.tasks)
     if setting.sentiment_labels is not None:  # of other sentences each seed
         kept = np.random.default_rng([0, setting.seed]).permutation(len(train))
-        kept = np.sort(kept[: setting.sentiment_labels])
+        kept = np.sort(kept[: setting.sentiment_labels], kind="stable")
         missing = np.setdiff1d(np.arange(len(train)), kept)
         train.labels["sentiment"][missing] = -100
         if setting.tasks == ("sentiment",):
@@ -128,10 +129,13 @@ def build(setting: Setting) -> MultiTaskModel:
 
 def training_config(setting: Setting, **settings: Any) -> TrainingConfig:
     """The configuration of `fit` for a run."""
+    weighting = setting.weighting
+    if weighting == "log_k":
+        weighting = weightings.log_k({task: len(LABELS.get(task, ())) for task in setting.tasks})
     return TrainingConfig(**{
         "epochs": 10**6, "max_steps": math.ceil(setting.passes / BATCH_SIZE),
         "batch_size": BATCH_SIZE, "encoder_lr": setting.encoder_lr, "schedule": setting.schedule,
-        "weighting": setting.weighting, "seed": setting.seed, "select": setting.select,
+        "weighting": weighting, "seed": setting.seed, "select": setting.select,
         "validate_every": VALIDATE_EVERY} | settings)
 
 
@@ -193,7 +197,7 @@ def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, list[Histo
         validation = with_tasks(splits()[1], setting.tasks)
         validation = validation.select(np.arange(0, len(validation), 4))
     if setting.aggregator:
-        backward = gradients.backward(model, setting.aggregator)
+        backward = weightings.backward(model, setting.aggregator)
         config = training_config(setting, **settings)
         return model, [fit(model, data, validation, config, backward)]
     if setting.policy == "everything":
@@ -233,15 +237,12 @@ def course(setting: Setting, histories: list[History]) -> dict[str, Any]:
     """What a run's stages came by; `passes` are those of an encoder that is trained."""
     rows = []
     for (parts, _), history in zip(stages(setting), histories, strict=True):
-        seen: dict[str, int] = {}
+        seen = Counter[str]()
         for step in history.steps:
-            for task, count in step["labels"].items():
-                seen[task] = seen.get(task, 0) + count
-        rows.append({
-            "frozen": list(parts), "steps": len(history.steps), "best_step": history.best_step,
-            "sentences": sum(step["sentences"] for step in history.steps), "labels": seen,
-            "losses": [{task: round(loss, 4) for task, loss in row["loss"].items()}
-                       for row in history.epochs]})
+            seen.update(step["labels"])
+        rows.append({"frozen": list(parts), "steps": len(history.steps),
+                     "sentences": sum(step["sentences"] for step in history.steps),
+                     "labels": dict(seen)})
     return {
         "passes": sum(row["sentences"] for row in rows if "encoder" not in row["frozen"]),
         "labels": {task: sum(row["labels"].get(task, 0) for row in rows) for task in setting.tasks},
@@ -273,7 +274,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=["genre", "sentiment"],
                         choices=[*LABELS, "valence"])
     parser.add_argument("--schedule", default="joint", choices=SCHEDULES)
-    parser.add_argument("--weighting", default="sum", choices=WEIGHTINGS)
+    parser.add_argument("--weighting", default="sum", choices=[*WEIGHTINGS, "log_k"])
     parser.add_argument("--sentences", type=int, default=SENTENCES, help="0: all there are")
     parser.add_argument("--passes", type=int, default=PASSES)
     parser.add_argument("--encoder-lr", type=float, default=1e-4)

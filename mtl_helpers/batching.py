@@ -1,10 +1,21 @@
-"""Which sentences come next, and for which task: schedules, and batches of like length."""
+"""Which sentences come next, and for which task: schedules, and batches of like length.
 
-from collections.abc import Iterator, Mapping
+Goes with data.py.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
+from torch import Tensor
+
+from .data import is_known
+
+if TYPE_CHECKING:
+    from .encoder import SentenceEncoder
 
 SCHEDULES = ("alternating", "proportional", "temperature", "joint")
 CHUNK = 50  # batches whose sentences are sorted by length together
@@ -17,6 +28,21 @@ class Batch:
     tasks: tuple[str, ...]
 
 
+class Tokens:
+    """The token ids of N sentences, padded batch by batch: what `fit` feeds the encoder."""
+
+    def __init__(self, encoder: "SentenceEncoder", sentences: Sequence[str]) -> None:
+        self.encoder = encoder
+        self.token_ids = encoder.tokenize(sentences)
+        self.lengths = np.array([len(ids) for ids in self.token_ids])  # (N,)
+
+    def collate(self, rows: np.ndarray,
+                device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Token ids (B, T) of B rows, and their mask (B, T): None where nothing is padded."""
+        ids, mask = self.encoder.collate([self.token_ids[row] for row in rows])
+        return ids.to(device), None if mask.all() else mask.to(device)
+
+
 def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int, seed: int,
                epoch: int, lengths: np.ndarray | None = None,
                temperature: float = 2.0) -> list[Batch]:
@@ -27,7 +53,7 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
     - "alternating": one task a batch, the tasks strictly in turn, until the task with the most
       labels has used each once; a smaller task that runs out begins again, shuffled anew.
     - "temperature": as many batches as "proportional", a task with n labels having a share of
-      them that goes with n ** (1 / temperature), but at least one; shuffled (Raffel et al. 2020).
+      them that goes with n ** (1 / temperature), at least one; shuffled (Raffel et al. 2020).
 
     Args:
         labels: {task: (N,)}, -100 or NaN where a sentence has no label.
@@ -35,12 +61,17 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
             randomly chosen sentences is smaller.
         seed, epoch: decide the order.
         lengths: tokens of the N sentences, to put like lengths into a batch: sentences are
-            shuffled, sorted within every 50 batches, and the batches shuffled; data of fewer are
-            sorted as a whole, and much the same sentences meet in each epoch. None: only shuffled.
-        temperature: at least 1; 1 is proportional, a large one gives every task the same share.
+            shuffled, sorted within every 50 batches, and the batches shuffled; data of fewer
+            are sorted as a whole, and much the same sentences meet in each epoch. None: only
+            shuffled.
+        temperature: at least 1; 1 is proportional, a large one gives all tasks the same share.
 
     Raises:
         ValueError: if an argument is out of range or a task has no label.
+
+    >>> labels = {"genre": np.array([0, 1, 0, 1]), "sentiment": np.array([2, -100, 0, -100])}
+    >>> [batch.tasks for batch in plan_epoch(labels, "alternating", 2, seed=0, epoch=0)]
+    [('genre',), ('sentiment',), ('genre',), ('sentiment',)]
 
     Explained in Task_4.ipynb, "Which task comes next".
     """
@@ -49,46 +80,57 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
     if batch_size < 1 or temperature < 1:
         raise ValueError("batch_size and temperature must be at least 1, got "
                          f"{batch_size} and {temperature}")
-    sizes = [len(values) for values in (*labels.values(), lengths) if values is not None]
-    if len(set(sizes)) > 1:
-        raise ValueError(f"labels and lengths must have one value a sentence each, got {sizes}")
-    rows = {task: np.flatnonzero(_known(values)) for task, values in labels.items()}
+    rows = {task: np.flatnonzero(is_known(values)) for task, values in labels.items()}
     empty = [task for task, found in rows.items() if not len(found)]
     if empty or not rows:
-        raise ValueError(f"labels must have a label for each task, got none for {empty or 'any'}")
+        raise ValueError("labels must have a label for each task, got none for "
+                         f"{empty or 'any'}")
     random = np.random.default_rng([seed, epoch])
     if schedule == "joint":
-        rows = {"": np.unique(np.concatenate(list(rows.values())))}
-        stream = _batches(rows[""], batch_size, lengths, random)
-        return [Batch(next(stream), tuple(labels)) for _ in range(_count(rows[""], batch_size))]
-    counts = {task: _count(found, batch_size) for task, found in rows.items()}  # one pass each
+        labelled = np.unique(np.concatenate(list(rows.values())))
+        one_pass = islice(_batches(labelled, batch_size, lengths, random),
+                          _count(labelled, batch_size))
+        return [Batch(chosen, tuple(labels)) for chosen in one_pass]
+    streams, counts = {}, {}  # the batches of each task, and how many are one pass
+    for task, found in rows.items():
+        streams[task] = _batches(found, batch_size, lengths, random)
+        counts[task] = _count(found, batch_size)
+    if schedule == "alternating":
+        return _in_turn(streams, max(counts.values()))
     if schedule == "temperature":
-        counts = _shares({task: len(found) ** (1 / temperature) for task, found in rows.items()},
-                         sum(counts.values()))
-    if schedule == "alternating":
-        counts = dict.fromkeys(rows, max(counts.values()))
-    streams = {task: islice(_batches(found, batch_size, lengths, random), counts[task])
-               for task, found in rows.items()}
-    if schedule == "alternating":
-        turns = zip(*streams.values(), strict=True)
-        return [Batch(chosen, (task,)) for turn in turns
-                for task, chosen in zip(rows, turn, strict=True)]
-    batches = [Batch(chosen, (task,)) for task, stream in streams.items() for chosen in stream]
-    return [batches[i] for i in random.permutation(len(batches))]
-
-
-def _known(values: np.ndarray) -> np.ndarray:
-    return ~np.isnan(values) if values.dtype.kind == "f" else values != -100  # (N,) bool
+        counts = _shares(rows, sum(counts.values()), temperature)
+    return _shuffled(streams, counts, random)
 
 
 def _count(rows: np.ndarray, batch_size: int) -> int:
     return -(-len(rows) // batch_size)
 
 
-def _shares(weights: Mapping[str, float], total: int) -> dict[str, int]:
-    """Divide `total` batches by weight, each task at least one; largest remainders round up."""
-    exact = {task: total * weight / sum(weights.values()) for task, weight in weights.items()}
-    counts = {task: int(share) for task, share in exact.items()}
+def _in_turn(streams: Mapping[str, Iterator[np.ndarray]], turns: int) -> list[Batch]:
+    plan = []
+    for _ in range(turns):
+        for task, stream in streams.items():
+            plan.append(Batch(next(stream), (task,)))
+    return plan
+
+
+def _shuffled(streams: Mapping[str, Iterator[np.ndarray]], counts: Mapping[str, int],
+              random: np.random.Generator) -> list[Batch]:
+    """So many batches of each task, in random order."""
+    plan = []
+    for task, stream in streams.items():
+        for chosen in islice(stream, counts[task]):
+            plan.append(Batch(chosen, (task,)))
+    return [plan[i] for i in random.permutation(len(plan))]
+
+
+def _shares(rows: Mapping[str, np.ndarray], total: int, temperature: float) -> dict[str, int]:
+    """Divide `total` batches among the tasks, at least one each; large remainders round up."""
+    weights = {task: len(found) ** (1 / temperature) for task, found in rows.items()}
+    exact, counts = {}, {}
+    for task, weight in weights.items():
+        exact[task] = total * weight / sum(weights.values())
+        counts[task] = int(exact[task])
     by_remainder = sorted(exact, key=lambda task: counts[task] - exact[task])
     for task in by_remainder[: total - sum(counts.values())]:
         counts[task] += 1
@@ -109,14 +151,21 @@ def _batches(rows: np.ndarray, batch_size: int, lengths: np.ndarray | None,
             batches += np.split(chunk, len(chunk) // batch_size)
         if whole < len(order):
             batches.append(order[whole:])
-        yield from (batches[i] for i in random.permutation(len(batches)))
+        for i in random.permutation(len(batches)):
+            yield batches[i]
 
 
-def split_rows(rows: np.ndarray, part: int, parts: int) -> tuple[np.ndarray, bool]:
-    """One of several even parts of a batch, (B,) -> (about B / parts,), and whether it counts.
+def count_labels(labels: Mapping[str, np.ndarray], batch: Batch) -> dict[str, int]:
+    """How many labels each task has in a batch; a task without any is left out."""
+    counts = {}
+    for task in batch.tasks:
+        number = int(is_known(labels[task][batch.rows]).sum())
+        if number:
+            counts[task] = number
+    return counts
 
-    A batch with fewer sentences than parts leaves some without any: they get a sentence that does
-    not count, so that every process has something to compute.
-    """
-    own = rows[part::parts]
-    return (own, True) if len(own) else (rows[:1], False)
+
+def take_labels(labels: Mapping[str, np.ndarray], tasks: Iterable[str], rows: np.ndarray,
+                device: torch.device) -> dict[str, Tensor]:
+    """The labels of some tasks for B rows, (B,) each."""
+    return {task: torch.from_numpy(labels[task][rows]).to(device) for task in tasks}

@@ -1,29 +1,46 @@
-"""TrainingConfig: the settings of a training run, checked when they are made.
-
-Goes with batching.py and losses.py.
+"""What a training run is told, TrainingConfig, and what it tells, History. Goes with
+batching.py, data.py, encoder.py and heads.py.
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
+import hashlib
+import math
+import numbers
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
+from torch import Tensor, nn
 
 from .batching import SCHEDULES
-from .losses import WEIGHTINGS
+from .encoder import tokenizer_state
+from .heads import WEIGHTINGS
+
+if TYPE_CHECKING:
+    from .data import LabelledSentences
+    from .evaluation import Report
+    from .model import MultiTaskModel
 
 DTYPES = ("auto", "float32", "bfloat16")
+MAY_CHANGE = ("checkpoint_dir", "checkpoint_every", "progress")  # when a run is continued
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of `fit`; a value out of range raises a ValueError that names it."""
+    """Settings of `fit`; a value out of range raises a ValueError that names it.
+
+    >>> TrainingConfig(epochs=5, schedule="alternating").head_lr
+    0.01
+    """
     epochs: int = 3  # small pre-trained encoders gain little after the third
     max_steps: int | None = None  # steps to stop after, where the epochs have more
-    batch_size: int = 32  # sentences in a step, over all processes and parts
-    accumulate: int = 1  # parts that a process computes its batch in, to save memory
+    batch_size: int = 32  # sentences in a step, over all processes
     encoder_lr: float = 1e-4  # pre-trained weights take small steps,
     head_lr: float = 1e-2  # new ones, on embeddings of length 1, large steps
     layer_decay: float = 1.0  # factor of the rate from each layer to the one below it
@@ -34,9 +51,8 @@ class TrainingConfig:
     temperature: float = 2.0  # of the schedule "temperature"
     weighting: str | Mapping[str, float] = "sum"  # of the losses; or {task: weight}
     dtype: str = "auto"  # of the encoder's arithmetic; auto: bfloat16 where hardware has it
-    group_by_length: bool = True  # sentences of like length in a batch: less padding
     seed: int = 0  # of batches and dropout; heads are initialised by whoever makes them
-    select: str | None = None  # keep the weights that validation likes best: "mean", "worst", TASK
+    select: str | None = None  # keep the weights that validation likes best: "mean" or a task
     patience: int | None = None  # validations without a better score after which to stop
     validate_every: int | None = None  # steps; None: each epoch
     # To save to and continue from, the first weights too; a folder that all processes see.
@@ -46,34 +62,49 @@ class TrainingConfig:
     progress: bool = True  # a line an epoch, and a bar in terminals
 
     def __post_init__(self) -> None:
-        rules: tuple[tuple[str, str, Callable[[Any], bool]], ...] = (
-            ("encoder_lr head_lr weight_decay", "at least 0", lambda x: 0 <= x < math.inf),
-            ("temperature", "at least 1", lambda x: x >= 1),
-            ("clip_norm", "above 0", lambda x: x > 0),
-            ("warmup layer_decay", "from 0 to 1", lambda x: 0 <= x <= 1),
-            ("seed", "an int of at least 0", lambda x: isinstance(x, int) and x >= 0),
-            ("epochs batch_size accumulate processes", "an int of at least 1",
-             lambda x: isinstance(x, int) and x >= 1),
-            ("max_steps patience validate_every checkpoint_every", "None or an int of at least 1",
-             lambda x: x is None or (isinstance(x, int) and x >= 1)),
-            ("checkpoint_dir", "None or a path", lambda x: x is None or isinstance(x, str | Path)),
-            ("schedule", f"one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__),
-            ("dtype", f"one of {', '.join(DTYPES)}", DTYPES.__contains__),
-            ("weighting", f"one of {', '.join(WEIGHTINGS)}, or a weight for each task",
-             lambda x: isinstance(x, Mapping) or x in WEIGHTINGS))
-        for names, rule, valid in rules:
-            for name in names.split():
-                value = getattr(self, name)
-                try:
-                    right = not isinstance(value, bool) and valid(value)
-                except TypeError:
-                    right = False
-                if not right:
-                    raise ValueError(f"{name} must be {rule}, got {value!r}")
-        if self.checkpoint_dir is not None:  # as text, which a checkpoint can hold
-            object.__setattr__(self, "checkpoint_dir", str(self.checkpoint_dir))
+        for name in ("epochs", "batch_size", "processes"):
+            self._check_number(name, numbers.Integral, 1)
+        for name in ("max_steps", "patience", "validate_every", "checkpoint_every"):
+            if getattr(self, name) is not None:
+                self._check_number(name, numbers.Integral, 1)
+        self._check_number("seed", numbers.Integral, 0)
+        for name in ("encoder_lr", "head_lr", "weight_decay"):
+            self._check_number(name, numbers.Real, 0)
+        for name in ("warmup", "layer_decay"):
+            self._check_number(name, numbers.Real, 0, most=1)
+        self._check_number("temperature", numbers.Real, 1)
+        self._check_number("clip_norm", numbers.Real, 1e-12, most=math.inf)
+        self._check_name("schedule", SCHEDULES)
+        self._check_name("dtype", DTYPES)
+        if isinstance(self.weighting, Mapping):
+            self._set("weighting", {task: float(w) for task, w in self.weighting.items()})
+        else:
+            self._check_name("weighting", WEIGHTINGS)
         if self.patience and not self.select:
-            raise ValueError('patience needs select: "mean", "worst" or a task')
+            raise ValueError('patience needs select: "mean" or a task')
+        if not isinstance(self.checkpoint_dir, str | Path | None):
+            raise ValueError(f"checkpoint_dir must be a path, got {self.checkpoint_dir!r}")
+        if self.checkpoint_dir is not None:
+            self._set("checkpoint_dir", str(self.checkpoint_dir))
+
+    def _set(self, name: str, value: Any) -> None:
+        object.__setattr__(self, name, value)  # frozen, but for what is made plain here
+
+    def _check_number(self, name: str, kind: type[Any], least: float,
+                      most: float = sys.float_info.max) -> None:
+        """Refuse what is no number in a range, and make a plain one of numpy's."""
+        value: Any = getattr(self, name)
+        value = value.item() if isinstance(value, np.generic) else value
+        number = isinstance(value, kind) and not isinstance(value, bool)
+        if not number or not least <= value <= most:
+            raise ValueError(f"{name} must be a number from {least} to {most:.3g}, "
+                             f"got {value!r}")
+        self._set(name, value)
+
+    def _check_name(self, name: str, valid: Sequence[str]) -> None:
+        value = getattr(self, name)
+        if value not in valid:
+            raise ValueError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
 
 
 def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
@@ -87,11 +118,142 @@ def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and fast) else None
 
 
-def seed_device(device: torch.device, seed: int) -> None:
-    """Seed the processor and a device; torch.manual_seed takes long, for devices that rest."""
-    torch.default_generator.manual_seed(seed)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(seed)
-    elif device.type != "cpu":
-        torch.get_device_module(device).manual_seed(seed)
+@dataclass
+class History:
+    """Losses and scores of a run, ready to plot.
+
+    A step has "step" and "epoch" (from 1), "sentences", "labels" and "loss" by task (mean by
+    label), "gradient_norm" (before clipping) and "rate" (of the first group of parameters). An
+    epoch, or what `validate_every` has in its place, has "epoch", "step", "loss" by task (mean
+    by label since the one before), "validation" ({task: {metric: value}}) and "score", by
+    which weights are selected.
+    """
+    config: dict[str, Any]
+    encoder: str | None = None  # a hash of its weights before the first step, if it is saved
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
+    best_step: int | None = None  # the step whose weights were kept; None: the last one
+
+    def losses(self, task: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps and losses, (S,) each, of the S steps that had labels of the task."""
+        rows = [row for row in self.steps if task in row["loss"]]
+        return (np.array([row["step"] for row in rows]),
+                np.array([row["loss"][task] for row in rows]))
+
+    def add_step(self, epoch: int, step: int, sentences: int, labels: dict[str, int],
+                 loss: dict[str, float], gradient_norm: float, rate: float) -> None:
+        """Note a step."""
+        self.steps.append({
+            "step": step, "epoch": epoch, "sentences": sentences, "labels": labels,
+            "loss": loss, "gradient_norm": gradient_norm, "rate": rate})
+
+    def add_epoch(self, reports: Mapping[str, Report], score: float | None) -> None:
+        """Note the scores after the latest step, and the mean losses since the row before."""
+        latest, before = self.steps[-1], self.epochs[-1]["step"] if self.epochs else 0
+        totals: dict[str, float] = {}
+        counts: Counter[str] = Counter()
+        for row in self.steps[before:]:
+            counts.update(row["labels"])
+            for task, number in row["labels"].items():
+                totals[task] = totals.get(task, 0.0) + number * row["loss"][task]
+        self.epochs.append({
+            "epoch": latest["epoch"], "step": latest["step"], "score": score,
+            "loss": {task: total / counts[task] for task, total in totals.items()},
+            "validation": {task: report.scores() for task, report in reports.items()}})
+
+    def epoch_line(self) -> str:
+        """The latest epoch in a line: losses, and how validation went."""
+        row = self.epochs[-1]
+        line = f"epoch {row['epoch']}, step {row['step']}:  loss"
+        for task, loss in row["loss"].items():
+            line += f" {task} {loss:.3f}"
+        for task, metrics in row["validation"].items():
+            name, label = ("macro_f1", "F1") if "macro_f1" in metrics else ("pearson", "r")
+            line += f"  {task} {label} {metrics[name]:.3f}"
+        return line
+
+    def state_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+
+
+class Best:
+    """The trained weights that validation likes best so far, and whether to go on.
+
+    Args:
+        select: "mean" of the tasks' scores, one task, or None to keep no weights.
+        patience: validations without a better score after which to stop; None: never.
+    """
+
+    def __init__(self, select: str | None, patience: int | None) -> None:
+        self.select, self.patience = select, patience
+        self.score, self.waited = -math.inf, 0
+        self.step: int | None = None
+        self.weights: dict[str, Tensor] = {}
+
+    def judge(self, reports: Mapping[str, Report], tasks: Iterable[str]) -> float | None:
+        """Macro-F1, or r of a regression; an undefined r, of constant predictions, is -1."""
+        if self.select is None:
+            return None
+        scores = []
+        for task in tasks if self.select == "mean" else [self.select]:
+            if task in reports:
+                _, score = reports[task].headline
+                scores.append(-1.0 if math.isnan(score) else score)
+        return sum(scores) / max(1, len(scores))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether `patience` validations in a row were no better."""
+        return self.patience is not None and self.waited >= self.patience
+
+    def update(self, step: int, score: float | None, model: nn.Module) -> None:
+        """Keep the weights of a step if its score is the best; None where none is selected."""
+        if score is None:
+            return
+        self.waited += 1
+        if score > self.score:
+            self.score, self.step, self.waited = score, step, 0
+            for name, parameter in model.named_parameters():
+                if parameter.requires_grad:
+                    self.weights[name] = parameter.detach().clone()
+
+    def restore(self, model: nn.Module) -> None:
+        """Put the weights back, if some were kept."""
+        model.load_state_dict(self.weights, strict=False)
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+
+
+def fingerprint(model: MultiTaskModel, train: LabelledSentences,
+                validation: LabelledSentences | None, config: TrainingConfig,
+                dtype: torch.dtype | None, backward: Any) -> dict[str, str]:
+    """What a continued run must have in common with the one that was stopped, by name."""
+    encoder, plain = model.encoder, getattr(backward, "func", backward)  # of a partial
+    reading = tokenizer_state(encoder), encoder.pooling, encoder.normalize, encoder.max_length
+    trained = [(name, parameter.dtype, parameter.requires_grad)
+               for name, parameter in model.named_parameters()]
+    found = {
+        "dtype": str(dtype), "backward": getattr(plain, "__name__", type(plain).__name__),
+        "tokenizer, pooling or length": _digest(reading),
+        "shape, dropout or freezing of the model": _digest((model, trained))}
+    for task, head in model.heads.items():
+        found[f"head {task}"] = str(head.config)
+    for name, value in asdict(config).items():
+        if name not in MAY_CHANGE:
+            found[name] = str(value)
+    for name, data in (("train", train), ("validation", validation)):
+        found[f"{name} sentences"] = _digest(data and data.sentences)
+        for task, values in (data.labels if data else {}).items():
+            found[f"{name} labels of {task}"] = _digest(values.tolist())
+    return found
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(repr(content).encode("utf-8", "surrogatepass")).hexdigest()[:16]

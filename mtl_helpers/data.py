@@ -1,4 +1,4 @@
-"""Labelled sentences, splits that keep documents and duplicates whole, a guard against leakage."""
+"""Labelled sentences, splits that keep documents whole, and a guard against leakage."""
 
 import math
 from collections import Counter
@@ -14,7 +14,13 @@ from scipy.cluster.hierarchy import DisjointSet
 
 @dataclass(eq=False, repr=False)
 class LabelledSentences:
-    """N sentences with labels for any number of tasks. Explained in Task_1.ipynb, "The corpus".
+    """N sentences with labels for any number of tasks.
+
+    >>> data = LabelledSentences(["Good.", "Bad.", "A chair."], {"sentiment": [1, 0, -100]})
+    >>> data
+    LabelledSentences(3 sentences, tasks: sentiment)
+    >>> data.select(data.labels["sentiment"] == 0).sentences
+    ['Bad.']
 
     Args:
         sentences: N strings.
@@ -23,26 +29,28 @@ class LabelledSentences:
         groups: N document ids, or None where documents are not known.
 
     Raises:
-        TypeError: If a sentence is no string, or labels are neither integers nor floats.
+        TypeError: If a sentence is no string.
         ValueError: If lengths differ, or a label or a document id is not valid.
+
+    Explained in Task_1.ipynb, "The corpus".
     """
     sentences: list[str]
     labels: dict[str, np.ndarray]
     groups: Sequence[Hashable] | np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.sentences, (str, bytes)):
+        if isinstance(self.sentences, str):
             raise TypeError(f"sentences must be a list of strings, got {self.sentences!r}")
         self.sentences = list(self.sentences)
         for i, text in enumerate(self.sentences):
             if not isinstance(text, str):
-                raise TypeError(f"sentences[{i}] must be str, got {type(text).__name__}: {text!r}")
-        self.labels = {task: _checked(task, ids, len(self)) for task, ids in self.labels.items()}
+                raise TypeError(f"sentences[{i}] must be str, got {text!r} of {type(text)}")
+        n = len(self)
+        self.labels = {task: _checked(task, ids, n) for task, ids in self.labels.items()}
         if self.groups is not None:
             self.groups = list(self.groups)
-            if len(self.groups) != len(self) or any(g is None or g != g for g in self.groups):
-                raise ValueError(f"groups must be {len(self)} document ids, none of them missing, "
-                                 f"got {len(self.groups)} values")
+            if len(self.groups) != n or any(g is None or g != g for g in self.groups):
+                raise ValueError(f"groups must be {n} document ids, got {self.groups!r:.60}")
 
     def __len__(self) -> int:
         return len(self.sentences)
@@ -52,20 +60,23 @@ class LabelledSentences:
 
     def select(self, indices: Sequence[int] | np.ndarray) -> Self:
         """Return the sentences at `indices`: positions (M,), or a boolean mask (N,)."""
-        chosen = np.asarray(indices)
-        rows = np.arange(len(self))[chosen if chosen.size else []]  # (M,)
+        rows = np.arange(len(self))[list(indices)]  # (M,)
         return type(self)([self.sentences[row] for row in rows],
                           {task: values[rows] for task, values in self.labels.items()},
                           self.groups and [self.groups[row] for row in rows])
 
 
+def is_known(labels: np.ndarray) -> np.ndarray:
+    """Mask of the labels that are not missing, (N,) -> (N,) bool."""
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != -100
+
+
 def _checked(task: str, values: np.ndarray, n: int) -> np.ndarray:
     array = np.asarray(values)
-    if array.shape != (n,):
-        raise ValueError(f"labels[{task!r}] must have shape ({n},), got {array.shape}")
-    if array.dtype.kind not in "iuf":
-        raise TypeError(f"labels[{task!r}] must be integers or floats, got {array.dtype}")
     floating = array.dtype.kind == "f"
+    if array.shape != (n,) or array.dtype.kind not in "iuf":
+        raise ValueError(f"labels[{task!r}] must be ({n},) integers or floats, "
+                         f"got {array.shape} {array.dtype}")
     wrong = np.isinf(array) if floating else (array < 0) & (array != -100)
     if wrong.any():
         valid = "finite, or NaN" if floating else "class ids from 0, or -100"
@@ -74,48 +85,51 @@ def _checked(task: str, values: np.ndarray, n: int) -> np.ndarray:
 
 
 def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0.15, 0.15),
-                  seed: int = 0, stratify: Sequence[str] | None = None) -> list[np.ndarray]:
-    """Return the rows (M,) of training, validation and test splits that share no document or text.
+                  seed: int = 0) -> list[np.ndarray]:
+    """Return the rows (M,) of training, validation and test splits that share no document.
 
-    Sentences tied by a document or by equal text form a block. Blocks go, large ones first, to the
-    split in which they disturb the shares least. Only integers decide, so that the split is the
-    same on every machine. Explained in Task_1.ipynb, "The corpus".
+    Sentences tied by a document or by equal text form a block. Blocks go, large ones first, to
+    the split in which they disturb the shares least, also those of the class ids of all tasks
+    together. Only integers decide, so that the split is the same on every machine.
 
     Args:
         fractions: three positive shares that sum to 1.
         seed: orders blocks of equal size.
-        stratify: integer tasks whose combined labels get equal shares; None means all of them.
 
     Raises:
         ValueError: If an argument is not valid, or there are too few blocks for three splits.
+
+    Explained in Task_1.ipynb, "The corpus".
     """
     shares = [round(1_000_000 * fraction) for fraction in fractions]
     if len(shares) != 3 or min(shares) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise ValueError(f"fractions must be three positive shares of sum 1, got {fractions}")
-    known = [task for task, values in data.labels.items() if values.dtype == np.int64]
-    if not set(stratify or ()) <= set(known):
-        raise ValueError(f"stratify must name integer tasks among {known}, got {stratify!r}")
-    columns = [data.labels[task].tolist() for task in (known if stratify is None else stratify)]
-    filled: list[Counter[Hashable]] = [Counter() for _ in shares]
-    rows: list[list[int]] = [[] for _ in shares]
-    order = [sha256(b"%d:%d" % (seed, row)).digest() for row in range(len(data))]
-    for block in sorted(_blocks(data), key=lambda block: (-len(block), order[block[0]])):
-        added: Counter[Hashable] = Counter(tuple(c[row] for c in columns) for row in block)
+
+    def order(block: list[int]) -> tuple[int, bytes]:
+        return -len(block), sha256(b"%d:%d" % (seed, block[0])).digest()
+
+    columns = [ids for ids in data.labels.values() if ids.dtype == np.int64]
+    classes = np.reshape(columns, (len(columns), len(data))).T  # (N, tasks)
+    splits = np.empty(len(data), dtype=int)
+    filled: list[Counter[Hashable]] = [Counter(), Counter(), Counter()]
+    for block in sorted(_blocks(data), key=order):
+        added: Counter[Hashable] = Counter(map(tuple, classes[block].tolist()))
         added["size"] = len(block)
-        # The sum of squared counts divided by share is least where every count has its share.
-        growth = [sum(n * (2 * have[key] + n) for key, n in added.items()) for have in filled]
-        best = min(range(3), key=lambda i: growth[i] * math.lcm(*shares) // shares[i])
-        filled[best].update(added)
-        rows[best] += block
-    if not all(rows):
+        growth = []  # of the sum of squared counts, which is least where each has its share
+        for have, share in zip(filled, shares, strict=True):
+            grown = sum(n * (2 * have[key] + n) for key, n in added.items())
+            growth.append(grown * math.lcm(*shares) // share)
+        splits[block] = growth.index(min(growth))
+        filled[splits[block[0]]].update(added)
+    if len(np.unique(splits)) < 3:
         raise ValueError(f"data must have more documents or different sentences, got {data!r}")
-    return [np.array(sorted(chosen), dtype=np.int64) for chosen in rows]
+    return [np.flatnonzero(splits == split) for split in range(3)]
 
 
 def split_corpus(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0.15, 0.15),
-                 seed: int = 0, stratify: Sequence[str] | None = None) -> list[LabelledSentences]:
+                 seed: int = 0) -> list[LabelledSentences]:
     """Return the training, validation and test split; arguments as in `split_indices`."""
-    return [data.select(rows) for rows in split_indices(data, fractions, seed, stratify)]
+    return list(map(data.select, split_indices(data, fractions, seed)))
 
 
 def _blocks(data: LabelledSentences) -> list[list[int]]:
@@ -126,27 +140,25 @@ def _blocks(data: LabelledSentences) -> list[list[int]]:
         group = row if data.groups is None else data.groups[row]
         for key in (("text", _normalised(sentence)), ("group", group)):
             tied.merge(first_row.setdefault(key, row), row)
-    return [sorted(block) for block in tied.subsets()]
+    return list(map(sorted, tied.subsets()))
 
 
 def _normalised(sentence: str) -> str:
     return " ".join(sentence.casefold().split())
 
 
-def overlap(train: LabelledSentences, test: LabelledSentences) -> float:
-    """Return the share of test sentences that occur in `train`, whatever their case and spaces."""
-    seen = {_normalised(sentence) for sentence in train.sentences}
-    return sum(_normalised(sentence) in seen for sentence in test.sentences) / max(len(test), 1)
-
-
 def assert_no_leakage(*splits: LabelledSentences) -> None:
-    """Raise a ValueError where two of the splits share sentences or documents, and say how many."""
+    """Raise a ValueError where two of the splits share sentences or documents: how many.
+
+    Sentences are the same whatever their case and spaces.
+    """
     if len(splits) < 2:
-        raise TypeError("splits must be two or more LabelledSentences, as in "
-                        f"assert_no_leakage(train, test), got {len(splits)} of them")
+        raise TypeError("splits must be two or more, as in assert_no_leakage(train, test)")
     for (i, first), (j, second) in combinations(enumerate(splits, start=1), 2):
-        share = 100 * overlap(first, second)
+        seen = set(map(_normalised, first.sentences))
+        found = sum(_normalised(sentence) in seen for sentence in second.sentences)
         documents = len(set(first.groups or ()) & set(second.groups or ()))
-        if share or documents:
-            raise ValueError(f"{share:.3g} % of the {len(second)} sentences of split {j} are also "
-                             f"in split {i}, and {documents} document ids are in both")
+        if found or documents:
+            share = f"{100 * found / len(second):.3g} % of the {len(second)} sentences"
+            raise ValueError(f"{share} of split {j} are also in split {i}, and {documents} "
+                             "document ids are in both")

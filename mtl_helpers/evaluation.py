@@ -1,68 +1,81 @@
-"""Scores per task, class and slice by scikit-learn; bootstrap intervals and paired tests."""
+"""Scores with bootstrap intervals, and a linear probe, on scikit-learn."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest
-from sklearn import metrics
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
+from scipy import sparse
+from sklearn import linear_model, metrics, model_selection
+
+if TYPE_CHECKING:
+    import torch
+
+    from .data import LabelledSentences
+    from .model import MultiTaskModel
 
 Ids = Sequence[int] | np.ndarray
 Groups = Sequence[Hashable] | np.ndarray
-Metric = str | Callable[[np.ndarray], np.ndarray]
-METRICS = ("accuracy", "macro_precision", "macro_recall", "macro_f1",
-           "weighted_precision", "weighted_recall", "weighted_f1")
+AT_ONCE = 20  # draws that the bootstrap holds in memory
 
 
 @dataclass(frozen=True, eq=False)
 class TaskReport:
-    """Scores of one task over n labelled sentences and K classes; printing it shows a table.
-
-    Macro averages count every class alike, weighted ones by its sentences. As in scikit-learn, a
-    class that is nowhere true or predicted is left out of both and has NaN scores of its own.
-    """
+    """Scores of one task over n labelled sentences; printing it shows a table."""
     labels: tuple[str, ...]  # K names
     n: int
     accuracy: float
-    macro_precision: float
+    macro_precision: float  # macro: classes that are true or predicted somewhere count alike
     macro_recall: float
     macro_f1: float
-    weighted_precision: float
+    weighted_precision: float  # weighted: they count by their sentences
     weighted_recall: float
     weighted_f1: float
-    precision: np.ndarray  # (K,)
+    precision: np.ndarray  # (K,), NaN for a class that is nowhere true or predicted
     recall: np.ndarray  # (K,)
     f1: np.ndarray  # (K,)
-    confusion: np.ndarray  # (K, K) counts: a row for each true class, a column for each predicted
+    confusion: np.ndarray  # (K, K) counts: a row a true class, a column a predicted one
     table: str
 
+    @property
+    def headline(self) -> tuple[str, float]:
+        return "macro_f1", self.macro_f1
+
+    def scores(self) -> dict[str, float]:
+        return {"accuracy": self.accuracy, "macro_precision": self.macro_precision,
+                "macro_recall": self.macro_recall, "macro_f1": self.macro_f1}
+
     def __str__(self) -> str:
-        totals = {"true": self.confusion.sum(axis=1), "predicted": self.confusion.sum(axis=0)}
-        notes = [f"never {kind}: {self.labels[i]}" for kind, counts in totals.items()
-                 for i in np.flatnonzero(counts == 0)]
-        return "\n".join([self.table.rstrip(), *notes])
+        lines = [self.table.rstrip()]
+        for kind, axis in (("true", 1), ("predicted", 0)):
+            for i in np.flatnonzero(self.confusion.sum(axis=axis) == 0):
+                lines.append(f"never {kind}: {self.labels[i]}")
+        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
 class RegressionReport:
-    """Scores of one regression task over n labelled sentences; errors are in units of the label."""
+    """Scores of one regression task over n labelled sentences, errors in the label's unit."""
     n: int
     pearson: float  # NaN where the labels or the predictions are constant
     mean_absolute_error: float
     rmse: float
 
+    @property
+    def headline(self) -> tuple[str, float]:
+        return "pearson", self.pearson
+
+    def scores(self) -> dict[str, float]:
+        return {"pearson": self.pearson, "mean_absolute_error": self.mean_absolute_error}
+
     def __str__(self) -> str:
         pearson = "undefined (constant)" if np.isnan(self.pearson) else f"{self.pearson:.3f}"
-        return (f"Pearson r {pearson}, MAE {self.mean_absolute_error:.3f}, RMSE {self.rmse:.3f}, "
-                f"n {self.n}")
+        return (f"Pearson r {pearson}, MAE {self.mean_absolute_error:.3f}, "
+                f"RMSE {self.rmse:.3f}, n {self.n}")
 
 
 class Interval(NamedTuple):
-    """A score and the ends of its confidence interval."""
+    """A score and the ends of its 95 % interval."""
     value: float
     low: float
     high: float
@@ -71,230 +84,146 @@ class Interval(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-class PairedTest(NamedTuple):
-    """Score of a second model minus that of a first one, its interval, and McNemar's p-value."""
-    difference: float
-    low: float
-    high: float
-    p_value: float  # NaN where a model has several runs
+Report = TaskReport | RegressionReport
 
-    def __str__(self) -> str:
-        shown = f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
-        return shown if np.isnan(self.p_value) else f"{shown}, McNemar p = {self.p_value:.3g}"
+
+def is_known(labels: np.ndarray) -> np.ndarray:
+    """Say which labels (N,) are not missing: an id is if it is -100, a value if it is NaN."""
+    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != -100
+
+
+def labelled(true: Ids, predicted: Ids, classes: float, *more: np.ndarray) -> list[np.ndarray]:
+    """Check ids (N,) and (N, ...), return these and more of the M sentences with a label."""
+    ids, guesses = np.asarray(true), np.asarray(predicted)
+    known = is_known(ids)
+    if ids.shape != guesses.shape[:1] or not known.any():
+        raise ValueError("true must be (N,), not all missing, for N predictions, got "
+                         f"{ids.shape} with {known.sum()} labels for {guesses.shape}")
+    for name, given in (("true", ids[known]), ("predicted", guesses[known])):
+        if given.dtype.kind not in "iu":
+            raise TypeError(f"{name} must hold integer class ids, got {given.dtype}")
+        if given.min() < 0 or given.max() >= classes:
+            raise ValueError(f"{name} must hold ids from 0 to {classes - 1}, "
+                             f"got {given.min()} to {given.max()}")
+    return [rows[known] for rows in (ids, guesses, *more)]
 
 
 def score_classification(true: Ids, predicted: Ids, labels: Sequence[str]) -> TaskReport:
     """Compare predicted with true class ids. Explained in Task_1.ipynb, "The metrics".
 
     Args:
-        true: (N,) ids in 0 .. K-1, or -100 for a sentence without label, which is skipped.
-        predicted: (N,) ids in 0 .. K-1.
+        true, predicted: (N,) ids in 0 .. K-1; a sentence whose true id is -100 is skipped.
         labels: K class names in the order of their ids.
-
-    Raises:
-        TypeError: If ids are not integers.
-        ValueError: If shapes differ, an id is out of range or no sentence has a label.
     """
     if isinstance(labels, str) or len(set(labels)) != len(labels):
         raise ValueError(f"labels must be a list of different names, got {labels!r}")
-    pair = _labelled(true, predicted, len(labels))
-    present = np.union1d(*pair)
-    scores = partial(metrics.precision_recall_fscore_support, *pair, zero_division=0)
+    pair = labelled(true, predicted, len(labels))
+    score, present = metrics.precision_recall_fscore_support, np.union1d(*pair).astype(int)
     own = np.full((3, len(labels)), np.nan)
-    own[:, present] = scores(labels=present)[:3]
-    averages = {f"{kind}_{name}": float(value) for kind in ("macro", "weighted") for name, value
-                in zip(("precision", "recall", "f1"), scores(average=kind)[:3], strict=True)}
-    return TaskReport(
-        labels=tuple(labels), n=len(pair[0]), accuracy=float(metrics.accuracy_score(*pair)),
-        precision=own[0], recall=own[1], f1=own[2], **averages,
-        confusion=metrics.confusion_matrix(*pair, labels=range(len(labels))),
-        table=metrics.classification_report(*pair, labels=present, digits=3, zero_division=0,
-                                            target_names=[labels[i] for i in present]))
-
-
-def score_slices(true: Ids, predicted: Ids, labels: Sequence[str],
-                 slices: Groups) -> dict[Hashable, TaskReport]:
-    """Return a report for each slice, such as each genre, that has a label.
-
-    Arguments and errors are those of `score_classification`; `slices` holds N names.
-    Explained in Task_4.ipynb, "Where it errs".
-    """
-    actual, guess = _labelled(true, predicted, len(labels))
-    names, numbers = _numbered("slices", slices, true)
-    return {name: score_classification(actual[numbers == i], guess[numbers == i], labels)
-            for i, name in enumerate(names)}
+    own[:, present] = score(*pair, labels=present, zero_division=0)[:3]
+    macro = np.array(score(*pair, average="macro", zero_division=0)[:3])
+    weighted = np.array(score(*pair, average="weighted", zero_division=0)[:3])
+    confusion = metrics.confusion_matrix(*pair, labels=range(len(labels)))
+    table = metrics.classification_report(*pair, labels=present, digits=3, zero_division=0,
+                                          target_names=[labels[i] for i in present])
+    rest = [*macro.tolist(), *weighted.tolist(), *own, confusion, table]  # in its order
+    return TaskReport(tuple(labels), len(pair[0]), float(metrics.accuracy_score(*pair)), *rest)
 
 
 def score_regression(true: np.ndarray, predicted: np.ndarray) -> RegressionReport:
-    """Compare predicted values (N,) with true ones (N,): floats, NaN where there is no label.
-
-    Raises:
-        ValueError: If shapes or types differ, a value is infinite or no sentence has a label.
-    """
-    pair = np.asarray(true), np.asarray(predicted)
-    if pair[0].ndim != 1 or pair[0].shape != pair[1].shape or pair[0].dtype.kind != "f":
-        raise ValueError("true must be (N,) floats, NaN where missing, and predicted (N,), got "
-                         f"{pair[0].shape} {pair[0].dtype} and {pair[1].shape}")
-    values = np.array(pair, dtype=np.float64)[:, ~np.isnan(pair[0])]  # (2, N) -> (2, M)
-    if not values.size or not np.isfinite(values).all():
-        raise ValueError("true must hold at least one label, and all labels and their predictions "
-                         f"must be finite, got {values[~np.isfinite(values)]}")
-    pearson = float(np.corrcoef(*values)[0, 1]) if np.ptp(values, axis=1).all() else float("nan")
-    return RegressionReport(n=values.shape[1], pearson=pearson,
-                            mean_absolute_error=float(metrics.mean_absolute_error(*values)),
-                            rmse=float(metrics.root_mean_squared_error(*values)))
+    """Compare values (N,) with true ones: floats, NaN in true where there is no label."""
+    labels, values = np.asarray(true), np.asarray(predicted)
+    if labels.ndim != 1 or labels.shape != values.shape or labels.dtype.kind != "f":
+        raise ValueError("true must be (N,) floats, NaN where missing, and predicted (N,), "
+                         f"got {labels.shape} {labels.dtype} and {values.shape}")
+    pair = np.array([labels, values], dtype=np.float64)[:, is_known(labels)]  # (2, M)
+    if not pair.size or not np.isfinite(pair).all():
+        raise ValueError("true must hold a label, and labels and their predictions be finite, "
+                         f"got {pair[~np.isfinite(pair)]}")
+    pearson = np.corrcoef(*pair)[0, 1] if np.ptp(pair, axis=1).all() else np.nan
+    errors = metrics.mean_absolute_error(*pair), metrics.root_mean_squared_error(*pair)
+    return RegressionReport(pair.shape[1], float(pearson), *map(float, errors))
 
 
-def bootstrap_interval(true: Ids, predicted: Ids, metric: Metric = "macro_f1",
+def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
+             dtype: "torch.dtype | None" = None) -> dict[str, Report]:
+    """Score every task that has a label in the data; `dtype`, if given, goes to `predict`."""
+    settings = {"dtype": dtype} if dtype else {}
+    reports: dict[str, Report] = {}
+    for task, predicted in model.predict(data.sentences, **settings).items():
+        true = data.labels.get(task, np.array([]))
+        head: Any = model.heads[task]
+        if is_known(true).any() and predicted.ids is not None:
+            reports[task] = score_classification(true, predicted.ids, head.labels)
+        elif is_known(true).any() and predicted.values is not None:
+            reports[task] = score_regression(true, predicted.values)
+    return reports
+
+
+def bootstrap_interval(true: Ids, predicted: Ids, metric: str = "macro_f1",
                        groups: Groups | None = None, n_resamples: int = 1000,
-                       confidence: float = 0.95, seed: int = 0) -> Interval:
-    """Return a score with its percentile bootstrap interval (Efron, 1979).
+                       seed: int = 0) -> Interval:
+    """Return a score with its 95 % percentile bootstrap interval (Efron, 1979).
 
     Args:
         true, predicted: (N,) ids, as in `score_classification`.
-        metric: one of METRICS, or a function from confusion matrices (R, K, K) to scores (R,).
+        metric: "accuracy" or "macro_f1".
         groups: N document ids, to draw whole documents; None draws single sentences.
         n_resamples, seed: R draws with replacement, and the seed of them.
-        confidence: share of the resampled scores between the two ends.
-
-    Raises:
-        TypeError, ValueError: If ids are not integers, or another argument is not valid.
     """
-    scores = _resampled(true, [("predicted", predicted)], metric, groups, n_resamples, seed)
-    return _interval(scores[:, 0], confidence)
+    scores = resampled_scores(true, [predicted], metric, groups, n_resamples, seed)[:, 0]
+    ends = np.quantile(scores[1:], [(1 - 0.95) / 2, (1 + 0.95) / 2])
+    return Interval(float(scores[0]), *ends.tolist())
 
 
-def paired_test(true: Ids, first: Ids, second: Ids, metric: Metric = "macro_f1",
-                groups: Groups | None = None, n_resamples: int = 1000, confidence: float = 0.95,
-                seed: int = 0) -> PairedTest:
-    """Say how much higher a second model scores than a first one on the same sentences.
-
-    Every draw of the bootstrap is the same for both models. Runs of a model are averaged within a
-    draw: the interval is about the choice of test sentences, not about how much runs differ. The
-    p-value is that of McNemar's exact test (1947) that both are right equally often; it takes
-    sentences as independent. Explained in Task_4.ipynb, "Does it help".
-
-    Args:
-        first, second: (N,) predicted ids, or (S, N) for S runs; the rest as `bootstrap_interval`.
-    """
-    models = {"first": np.atleast_2d(first), "second": np.atleast_2d(second)}  # (S, N) each
-    runs = [(name, run) for name, ids in models.items() for run in ids]
-    scores = _resampled(true, runs, metric, groups, n_resamples, seed)  # (1 + R, 2S)
-    s = len(models["first"])
-    differences = scores[:, s:].mean(axis=1) - scores[:, :s].mean(axis=1)  # (1 + R,)
-    p_value = float("nan")
-    if len(runs) == 2:
-        was, now = (np.equal(*_labelled(true, run)) for _, run in runs)  # (M,) bool: who is right
-        won, lost = (now > was).sum(), (was > now).sum()
-        p_value = float(binomtest(won, won + lost).pvalue) if won + lost else 1.0
-    return PairedTest(*_interval(differences, confidence), p_value)
-
-
-def _resampled(true: Ids, runs: Sequence[tuple[str, Ids]], metric: Metric,
-               groups: Groups | None, n_resamples: int, seed: int) -> np.ndarray:
-    """Return the scores of S named runs on all sentences, then on each of R draws: (1 + R, S)."""
-    if not (callable(metric) or metric in METRICS):
-        raise ValueError(f"metric must be a function or one of {METRICS}, got {metric!r}")
-    if n_resamples < 1:
-        raise ValueError(f"n_resamples must be at least 1, got {n_resamples}")
-    labelled = [_labelled(true, run, name=name) for name, run in runs]
-    actual, guesses = labelled[0][0], np.array([guess for _, guess in labelled])  # (M,), (S, M)
-    k = int(max(actual.max(), guesses.max())) + 1
-    cells = k * actual + guesses  # (S, M) positions in a flat confusion matrix
+def resampled_scores(true: Ids, runs: Sequence[Ids], metric: str, groups: Groups | None = None,
+                     n_resamples: int = 1000, seed: int = 0) -> np.ndarray:
+    """Score S runs on all N sentences, then on R draws, the same for all runs: (1 + R, S)."""
+    if metric not in ("accuracy", "macro_f1") or n_resamples < 1:
+        raise ValueError("metric must be accuracy or macro_f1 and n_resamples at least 1, "
+                         f"got {metric!r} and {n_resamples}")
+    ids = np.column_stack(labelled(true, np.stack(runs, axis=1), np.inf)).astype(int)
     if groups is None:  # sentences that are alike in all runs make one unit
-        cells, sizes = np.unique(cells, axis=1, return_counts=True)
+        ids, sizes = np.unique(ids, axis=0, return_counts=True)
         units = np.arange(len(sizes))
     else:
-        names, units = _numbered("groups", groups, true)
-        sizes = np.ones(len(names), dtype=int)
-    drawn = np.random.default_rng(seed).multinomial(sizes.sum(), sizes / sizes.sum(), n_resamples)
-    times = np.vstack([sizes, drawn]).astype(float)  # (1 + R, U)
-    scores = []
-    for row in cells:
-        counts = np.bincount(k * k * units + row, minlength=k * k * len(sizes))
-        matrices = (times @ counts.reshape(-1, k * k)).reshape(-1, k, k)  # (1 + R, K, K)
-        scores.append(metric(matrices) if callable(metric) else _scores(matrices, metric))
-    return np.stack(scores, axis=1)
+        if len(groups) != len(true):
+            raise ValueError(f"groups must hold {len(true)} ids, got {len(groups)}")
+        order: dict[Hashable, int] = {}
+        known = zip(groups, is_known(np.asarray(true)), strict=True)
+        units = np.array([order.setdefault(name, len(order)) for name, has in known if has])
+        sizes = np.ones(len(order), dtype=int)
+    one_hot = sparse.eye_array(int(ids.max()) + 1, format="csr")  # (K, K)
+    actual, *guesses = (one_hot[row] for row in ids.T)  # (M, K) each
+    tallies = [(actual.multiply(guess), actual + guess) for guess in guesses]
+    random, scores, times = np.random.default_rng(seed), [], sizes[np.newaxis]  # (B, U)
+    for _ in range(0, n_resamples + AT_ONCE, AT_ONCE):
+        counts = times[:, units]  # (B, M): first all sentences once, then B random draws
+        scores.append([_scores(counts @ hit, counts @ seen, metric) for hit, seen in tallies])
+        times = random.multinomial(sizes.sum(), sizes / sizes.sum(), AT_ONCE)
+    return np.hstack(scores).T[: 1 + n_resamples]
 
 
-def _interval(scores: np.ndarray, confidence: float) -> Interval:
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be between 0 and 1, got {confidence}")
-    ends = np.quantile(scores[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Interval(*map(float, (scores[0], *ends)))
-
-
-def _numbered(argument: str, names: Groups, true: Ids) -> tuple[list[Hashable], np.ndarray]:
-    """Return the names of the M labelled sentences, and the number (M,) of each one's name."""
-    if len(names) != len(true):
-        raise ValueError(f"{argument} must hold {len(true)} ids, got {len(names)}")
-    order: dict[Hashable, int] = {}
-    known = (name for name, label in zip(names, true, strict=True) if label != -100)
-    numbers = np.array([order.setdefault(name, len(order)) for name in known])
-    return list(order), numbers
-
-
-def _labelled(true: Ids, predicted: Ids, n_classes: int = 1000,
-              name: str = "predicted") -> list[np.ndarray]:
-    """Return the true and the predicted ids of the M sentences that have a label, each (M,)."""
-    given = {"true": np.asarray(true), name: np.asarray(predicted)}
-    shapes = [ids.shape for ids in given.values()]
-    if len(shapes[0]) != 1 or shapes[0] != shapes[1]:
-        raise ValueError(f"true and {name} must both be (N,), got {shapes[0]} and {shapes[1]}")
-    known = given["true"] != -100
-    if not known.any():
-        raise ValueError("true must hold at least one id other than -100, got none")
-    for name, ids in given.items():
-        if ids.dtype.kind not in "iu":
-            raise TypeError(f"{name} must hold integer class ids, got {ids.dtype}")
-        given[name] = ids = ids[known].astype(np.int64)
-        if ids.min() < 0 or ids.max() >= n_classes:
-            raise ValueError(f"{name} must hold ids from 0 to {n_classes - 1}, "
-                             f"got {ids.min()} to {ids.max()}")
-    return list(given.values())
-
-
-def _scores(matrices: np.ndarray, metric: str) -> np.ndarray:
-    hits = np.diagonal(matrices, axis1=1, axis2=2)  # (R, K, K) -> (R, K)
-    true, predicted = matrices.sum(axis=2), matrices.sum(axis=1)  # (R, K), (R, K)
+def _scores(right: np.ndarray, seen: np.ndarray, metric: str) -> np.ndarray:
+    """Turn how often a class is right, and is true or predicted, (B, K), into scores (B,)."""
     if metric == "accuracy":
-        return hits.sum(axis=1) / true.sum(axis=1)
-    average, score = metric.split("_")
-    below = {"precision": predicted, "recall": true, "f1": (true + predicted) / 2}[score]
-    own = hits / np.where(below > 0, below, 1)
-    return np.average(own, axis=1, weights=true if average == "weighted" else true + predicted > 0)
-
-
-def evaluate(model: Any, data: Any, dtype: Any = None) -> dict[str, Any]:
-    """Score a MultiTaskModel on LabelledSentences: {task: TaskReport or RegressionReport}.
-
-    A task without any label in the data is left out. `dtype`, if given, goes on to `predict`.
-    """
-    settings, reports = {"dtype": dtype} if dtype else {}, dict[str, Any]()
-    for task, predicted in model.predict(data.sentences, **settings).items():
-        true = data.labels.get(task, np.array([]))
-        if (np.isnan(true) if true.dtype.kind == "f" else true == -100).all():
-            continue
-        reports[task] = (score_regression(true, predicted.values) if predicted.ids is None else
-                         score_classification(true, predicted.ids, model.heads[task].labels))
-    return reports
+        return 2 * right.sum(axis=1) / seen.sum(axis=1)
+    f1 = np.divide(2 * right, np.maximum(seen, 1), order="C")
+    return np.average(f1, axis=1, weights=seen > 0)
 
 
 def linear_probe(train_embeddings: np.ndarray, train_ids: Ids,
                  embeddings: np.ndarray) -> np.ndarray:
-    """Predict classes by a logistic regression on frozen embeddings: what a linear head can read.
+    """Predict classes (M,) of embeddings (M, D) by logistic regression on others (N, D).
 
-    The strength of its regularisation is the one of four that is best on a held-out quarter.
-
-    Args:
-        train_embeddings: (N, D), or a scipy sparse matrix of that shape.
-        train_ids: (N,) class ids, -100 for a sentence without label, which is skipped.
-        embeddings: (M, D), whose class ids (M,) are returned.
-
-    Explained in Task_1.ipynb, "What the vectors know".
+    Its strength is the best of four on a held-out quarter, or C = 1 where that is too small.
+    Sentences of id -100 are skipped. Explained in Task_1.ipynb, "What the vectors know".
     """
-    known = np.asarray(train_ids) != -100
-    probe = GridSearchCV(
-        LogisticRegression(max_iter=2000), {"C": [0.1, 1, 10, 100]}, scoring="f1_macro",
-        cv=StratifiedShuffleSplit(1, test_size=0.25, random_state=0), error_score="raise")
-    return probe.fit(train_embeddings[known], np.asarray(train_ids)[known]).predict(embeddings)
+    ids, _, rows = labelled(train_ids, train_ids, np.inf, train_embeddings)
+    sizes = np.unique(ids, return_counts=True)[1]  # (K,)
+    probe = linear_model.LogisticRegression(max_iter=2000)
+    if sizes.min() > 1 and np.ceil(len(ids) / 4) >= len(sizes):
+        quarter = model_selection.StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
+        probe = model_selection.GridSearchCV(probe, {"C": [0.1, 1, 10, 100]}, cv=quarter,
+                                             scoring="f1_macro", error_score="raise")
+    return probe.fit(rows, ids).predict(embeddings)

@@ -1,19 +1,35 @@
-"""What is trained and how fast: freeze parts of a model by name, groups of parameters for AdamW."""
+"""What is trained and how fast: freezing by name, parameter groups, cached embeddings.
 
+Goes with batching.py, data.py and encoder.py.
+"""
+
+from __future__ import annotations
+
+import hashlib
 import re
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import numpy as np
+import torch
+from torch import Tensor, nn
 
-PARTS = "all, encoder, embeddings, layers:K for the embeddings and the first K layers, head:TASK"
+from .batching import Tokens
+from .encoder import tokenizer_state
+
+if TYPE_CHECKING:
+    from .model import MultiTaskModel
+
+PARTS = "all, encoder, embeddings, layers:K (embeddings and the first K layers), head:TASK"
+UNUSED, TOP = ".pooler.", ".final_norm."  # what takes no part, and what is above all layers
 
 
-def freeze(model: Any, *parts: str) -> None:
-    """Take parts of a MultiTaskModel out of training: no gradient, no decay, no dropout.
+def freeze(model: MultiTaskModel, *parts: str) -> None:
+    """Take parts of a model out of training: no gradient, no decay, no dropout.
 
     Args:
-        parts: "all", "encoder", "embeddings", "layers:K" (the embeddings and the first K layers),
-            or "head:TASK".
+        parts: "all", "encoder", "embeddings", "layers:K" (the embeddings and the first K
+            layers), or "head:TASK".
 
     Raises:
         ValueError: if a part is unknown or K is out of range.
@@ -23,82 +39,64 @@ def freeze(model: Any, *parts: str) -> None:
     _set_requires_grad(model, parts, False)
 
 
-def unfreeze(model: Any, *parts: str) -> None:
-    """Train parts of a MultiTaskModel again; parts and errors as in `freeze`."""
+def unfreeze(model: MultiTaskModel, *parts: str) -> None:
+    """Train parts of a model again; parts and errors as in `freeze`."""
     _set_requires_grad(model, parts, True)
 
 
-def _set_requires_grad(model: Any, parts: tuple[str, ...], value: bool) -> None:
-    chosen = [module for part in parts for module in _modules(model, part)]  # all named first
-    unused = getattr(model.encoder.backbone, "pooler", None)  # takes no part, so stays frozen
-    for module in chosen:
-        module.requires_grad_(value)
-    if unused is not None:
-        unused.requires_grad_(False)
+def _set_requires_grad(model: MultiTaskModel, parts: tuple[str, ...], value: bool) -> None:
+    chosen: set[str] = set()  # all are found before the first is changed
+    for part in parts:
+        chosen.update(part_names(model, part))
+    for name, parameter in model.named_parameters():
+        if name in chosen:
+            parameter.requires_grad_(value)
     model.train(model.training)  # what is frozen goes to eval mode, the rest follows the model
 
 
-def _layers(model: Any) -> list[nn.Module]:
-    """The layers of a backbone laid out as BERT's, RoBERTa's and MPNet's are; [] of another."""
-    backbone = model.encoder.backbone
-    layers = getattr(getattr(backbone, "encoder", None), "layer", None)
-    like_bert = {name for name, _ in backbone.named_children()} <= {"embeddings", "encoder",
-                                                                    "pooler"}
-    return list(layers) if like_bert and isinstance(layers, nn.ModuleList) else []
-
-
-def _modules(model: Any, part: str) -> list[nn.Module]:
-    """The modules of one named part."""
-    name, _, value = part.partition(":")
-    backbone = model.encoder.backbone
-    if part == "all":
-        return [model]
-    if part == "encoder":
-        return [model.encoder]
-    if part == "embeddings":
-        return [backbone.embeddings]
-    if name == "head" and value in model.heads:
-        return [model.heads[value]]
-    layers = _layers(model)
-    if name == "layers" and not layers:
-        raise ValueError(f"part is {part!r}, and {type(backbone).__name__} is not laid out as BERT "
-                         "is: embeddings, encoder.layer and perhaps a pooler")
-    if name == "layers" and value.isdecimal() and 0 <= int(value) <= len(layers):
-        shared = [child for child in backbone.encoder.children()  # MPNet's relative positions
-                  if value != "0" and not isinstance(child, nn.ModuleList)]
-        return [backbone.embeddings, *shared, *layers[: int(value)]]
-    raise ValueError(f"part must be one of {PARTS}, with K from 0 to {len(layers)} and TASK one of "
+def part_names(model: MultiTaskModel, part: str) -> list[str]:
+    """The names of the parameters of one part; a ValueError if there is no such part."""
+    names = [name for name, _ in model.named_parameters() if UNUSED not in name]
+    kind, _, value = part.partition(":")
+    starts = {"all": "", "encoder": "encoder.", "embeddings": "encoder.backbone.embeddings",
+              "layers:0": "encoder.backbone.embeddings"}
+    for task in model.heads:
+        starts[f"head:{task}"] = f"heads.{task}."
+    if part in starts:
+        return [name for name in names if name.startswith(starts[part])]
+    layers = layer_count(model)
+    if kind == "layers" and value.isdecimal() and int(value) <= layers:
+        return [name for name in names if name.startswith("encoder.") and TOP not in name
+                and layer_of(name) <= int(value)]
+    raise ValueError(f"part must be one of {PARTS}, with K from 0 to {layers} and TASK one of "
                      f"{', '.join(model.heads)}; got {part!r}")
 
 
-def frozen_depth(model: Any) -> int | str | None:
-    """How far up the encoder is frozen: "encoder", the number of layers, None if it is not at all.
-
-    A count of layers implies that the embeddings are frozen, and what layers share; it is known of
-    backbones laid out as BERT is.
-    """
-    def frozen(module: nn.Module) -> bool:
-        return not any(parameter.requires_grad for parameter in module.parameters())
-
-    backbone, layers = model.encoder.backbone, _layers(model)
-    if frozen(model.encoder):
-        return "encoder"
-    if not layers or not frozen(backbone.embeddings):
-        return None
-    shared = [child for child in backbone.encoder.children()
-              if not isinstance(child, nn.ModuleList)]
-    trainable = [i for i, layer in enumerate(layers) if not frozen(layer)]
-    return min(trainable, default=0) if all(map(frozen, shared)) else 0
+def layer_of(name: str) -> int:
+    """The layer of a parameter, from 1; 0 for embeddings, and for what all layers use."""
+    found = re.search(r"^encoder\.backbone\.(?:.*\.)?layers?\.(\d+)\.", name)
+    return int(found[1]) + 1 if found else 0
 
 
-def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay: float = 0.01,
+def layer_count(model: MultiTaskModel) -> int:
+    """How many layers the backbone has; 0 if they have no numbers, or all share one."""
+    return max(layer_of(name) for name, _ in model.named_parameters())
+
+
+def encoder_is_frozen(model: MultiTaskModel) -> bool:
+    """Whether no parameter of the encoder is trained."""
+    return not any(parameter.requires_grad for parameter in model.encoder.parameters())
+
+
+def parameter_groups(model: MultiTaskModel, encoder_lr: float, head_lr: float,
+                     weight_decay: float = 0.01,
                      layer_decay: float = 1.0) -> list[dict[str, Any]]:
     """Group what is trainable for AdamW: a rate for each layer and the heads, decay or none.
 
     Norms and biases, all that has one dimension, get no weight decay.
 
     Args:
-        model: a MultiTaskModel; every parameter that requires a gradient is in exactly one group.
+        model: every parameter that requires a gradient is in exactly one group.
         encoder_lr, head_lr: learning rates of the top layer and of the heads.
         layer_decay: factor from each layer to the one below it (Howard and Ruder 2018), the
             embeddings being the lowest; 1 gives all the same rate.
@@ -108,35 +106,126 @@ def parameter_groups(model: Any, encoder_lr: float, head_lr: float, weight_decay
 
     Explained in Task_3.md, "A rate for each layer".
     """
-    found = {name: re.search(r"^encoder\..*\.layers?\.(\d+)\.", name)
-             for name, _ in model.named_parameters()}
-    depths = {name: int(layer[1]) + 1 if layer else 0 for name, layer in found.items()}
-    n_layers = max(depths.values())  # embeddings and what all layers share have depth 0
-    if layer_decay != 1 and not n_layers:
-        raise ValueError(f"layer_decay is {layer_decay}, and the backbone has no numbered layers")
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    layers = layer_count(model)
+    if layer_decay != 1 and not layers:
+        raise ValueError(f"layer_decay is {layer_decay}, and the layers have no numbers")
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            rate = encoder_lr * layer_decay ** (n_layers - depths[name])
-            rate = rate if name.startswith("encoder.") else head_lr
+            rate = head_lr
+            if name.startswith("encoder."):
+                depth = layers if TOP in name else layer_of(name)
+                rate = encoder_lr * layer_decay ** (layers - depth)
             decay = weight_decay if parameter.ndim > 1 else 0.0
-            groups.setdefault((rate, decay), []).append(parameter)
+            empty = {"params": [], "lr": rate, "weight_decay": decay}
+            groups.setdefault((rate, decay), empty)["params"].append(parameter)
     if not groups:
         raise ValueError("model must have a trainable parameter, and every one is frozen")
-    return [{"params": group, "lr": rate, "weight_decay": decay}
-            for (rate, decay), group in groups.items()]
+    return list(groups.values())
 
 
-def trainable_table(model: Any) -> str:
-    """A Markdown table of the model's parts: their parameters, and how many are trainable."""
-    parts = {"embeddings": getattr(model.encoder.backbone, "embeddings", nn.Module())}
-    parts |= {f"layer {i}": layer for i, layer in enumerate(_layers(model), start=1)}
-    parts |= {f"head:{task}": head for task, head in model.heads.items()}
-    counts = {part: list(module.parameters()) for part, module in parts.items()}
-    known = {id(p) for found in counts.values() for p in found}
-    counts["rest of the encoder"] = [p for p in model.parameters() if id(p) not in known]
-    counts["all"] = list(model.parameters())
-    rows = [f"| {part} | {sum(p.numel() for p in found):,} | "
-            f"{sum(p.numel() for p in found if p.requires_grad):,} |"
-            for part, found in counts.items() if found]
-    return "\n".join(["| part | parameters | trainable |", "|---|---:|---:|", *rows])
+class Embeddings:
+    """The embeddings (N, D) of N sentences of `lengths` tokens: `fit` can be fed these."""
+
+    def __init__(self, values: Tensor, lengths: np.ndarray) -> None:
+        self.values, self.lengths = values, lengths
+
+    def collate(self, rows: np.ndarray, device: torch.device) -> tuple[Tensor, None]:
+        """Those of B rows, (B, D); nothing is padded."""
+        return self.values[rows].to(device), None
+
+
+class Given(nn.Module):
+    """Stands where a frozen encoder was, and passes on what that had computed."""
+
+    def __init__(self, embedding_dim: int) -> None:
+        super().__init__()
+        self.embedding_dim = embedding_dim
+
+    def forward(self, embeddings: Tensor, attention_mask: None = None) -> Tensor:
+        return embeddings
+
+
+def encoder_hash(weights: Mapping[str, Tensor]) -> str:
+    """A hash of a model's encoder by its named weights, without an unused pooler."""
+    known = hashlib.sha256()
+    for name in sorted(weights):
+        if name.startswith("encoder.") and UNUSED not in name:
+            tensor = weights[name].detach().cpu().contiguous()
+            known.update(name.encode())
+            known.update(tensor.view(torch.uint8).numpy().data)
+    return known.hexdigest()
+
+
+class FrozenCache:
+    """The embeddings that a model's frozen encoder gives N different sentences, computed once.
+
+    Frozen parts have no dropout, so that these stay the same until something that they depend
+    on changes; `key` is a hash of all that.
+
+    Args:
+        model: a MultiTaskModel whose encoder is frozen.
+        sentences: strings; equal ones are computed once.
+        dtype: what autocast computes in; None for the type of the parameters.
+
+    Raises:
+        ValueError: if the encoder is not frozen.
+
+    Explained in Task_3.md, "What is frozen is computed once".
+    """
+    autocast: torch.dtype | None = None  # of what is above: heads alone are faster without
+
+    def __init__(self, model: MultiTaskModel, sentences: Sequence[str],
+                 dtype: torch.dtype | None = None) -> None:
+        if not encoder_is_frozen(model):
+            raise ValueError("model must have a frozen encoder, or its embeddings will change")
+        self.dtype, self.key = dtype, self._key(model, dtype)
+        self.rows = {sentence: row for row, sentence in enumerate(dict.fromkeys(sentences))}
+        tokens = Tokens(model.encoder, list(self.rows))
+        self.lengths = tokens.lengths  # (N,)
+        self.values = self._compute(model, tokens)  # (N, D)
+
+    def check(self, model: MultiTaskModel, dtype: torch.dtype | None) -> None:
+        """Raise a ValueError where the model would not give these embeddings now."""
+        if dtype != self.dtype or self._key(model, dtype) != self.key:
+            raise ValueError("cache was made with other frozen weights, another tokenizer, "
+                             f"length or dtype ({self.dtype}, here {dtype}); make it anew")
+
+    def inputs(self, sentences: Sequence[str]) -> Embeddings:
+        """What takes the place of the tokens of some sentences; a ValueError if one is new."""
+        missing = [sentence for sentence in sentences if sentence not in self.rows]
+        if missing:
+            raise ValueError(f"cache lacks {len(missing)} of the sentences, such as "
+                             f"{missing[0]!r}")
+        rows = np.array([self.rows[sentence] for sentence in sentences])
+        return Embeddings(self.values[rows], self.lengths[rows])
+
+    def top(self, model: MultiTaskModel) -> MultiTaskModel:
+        """The model from there on: its own heads, on embeddings instead of token ids."""
+        given: Any = Given(model.encoder.embedding_dim)
+        heads: Any = dict(model.heads.items())
+        return type(model)(given, heads)
+
+    @torch.no_grad()
+    def _compute(self, model: MultiTaskModel, tokens: Tokens) -> Tensor:
+        parameter = next(model.heads.parameters())
+        size = len(self.rows), model.encoder.embedding_dim
+        values = torch.empty(size, dtype=parameter.dtype)
+        model.train(model.training)  # so that what is frozen has no dropout
+        order = np.argsort(-self.lengths, kind="stable")  # like lengths meet
+        for start in range(0, len(order), 32):
+            rows = order[start : start + 32]
+            ids, mask = tokens.collate(rows, parameter.device)
+            with torch.autocast(parameter.device.type, self.dtype, enabled=bool(self.dtype)):
+                found = model.encoder(ids, mask)  # (B, T) -> (B, D)
+            values[rows] = found.to("cpu", parameter.dtype)
+        return values
+
+    def _key(self, model: MultiTaskModel, dtype: torch.dtype | None) -> str:
+        encoder = model.encoder
+        frozen = {name: weights for name, weights in model.named_parameters()
+                  if not weights.requires_grad}
+        known = (encoder.max_length, encoder.pooling, encoder.normalize, dtype,
+                 tokenizer_state(encoder), encoder.backbone.config.to_json_string(),
+                 encoder_hash(frozen))
+        return hashlib.sha256(repr(known).encode()).hexdigest()

@@ -1,24 +1,38 @@
-"""One encoder with a head for each task, saved as one folder. Goes with encoder.py and heads.py."""
+"""One encoder with a head for each task, saved as one folder.
 
+Goes with checkpoint.py, encoder.py and heads.py.
+"""
+
+import copy
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import torch
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .checkpoint import find_folder, whole_folder
 from .encoder import SentenceEncoder
 from .heads import ClassificationHead, Head, Prediction, RegressionHead
 
 FORMAT = "MultiTaskModel 1"
-Scores = Mapping[str, Mapping[str, float]]  # {task: {metric: value}}
+CARD = """---
+library_name: sentence-transformers
+pipeline_tag: feature-extraction
+tags: [sentence-transformers, multi-task-learning]
+---
+# Multi-task sentence model
+
+`SentenceTransformer(folder)` loads its shared encoder;
+`MultiTaskModel.from_pretrained(folder)` of `mtl_helpers` loads it with a head for each task.
+
+| task | head | labels |
+|---|---|---|
+"""
 
 
 class MultiTaskModel(nn.Module):
@@ -41,7 +55,7 @@ class MultiTaskModel(nn.Module):
         reserved = nn.ModuleDict()
         for task, head in heads.items():
             if not isinstance(task, str) or not task or "." in task or hasattr(reserved, task):
-                raise ValueError(f"heads has the task {task!r}; a name must be a non-empty string "
+                raise ValueError(f"heads has the task {task!r}; a name must be text "
                                  "without a dot that is no attribute of nn.ModuleDict")
             if head.embedding_dim != encoder.embedding_dim:
                 raise ValueError(f"heads[{task!r}] must have the encoder's embedding_dim, "
@@ -50,12 +64,12 @@ class MultiTaskModel(nn.Module):
         self.heads = nn.ModuleDict(heads)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None) -> dict[str, Tensor]:
-        """Logits of every task from one encoder pass: (B, T), (B, T) -> {task: (B, C) or (B,)}."""
+        """Logits of every task, (B, C) or (B,), from one encoder pass over ids (B, T)."""
         embeddings = self.encoder(input_ids, attention_mask)  # (B, T) -> (B, D)
         return {task: head(embeddings) for task, head in self.heads.items()}
 
     def train(self, mode: bool = True) -> Self:
-        """Set train or eval mode; what has parameters and all of them frozen stays in eval mode."""
+        """Set train or eval mode; what has parameters and all of them frozen stays in eval."""
         super().train(mode)
         for module in self.modules():
             flags = [parameter.requires_grad for parameter in module.parameters()]
@@ -66,61 +80,35 @@ class MultiTaskModel(nn.Module):
     @torch.no_grad()
     def predict(self, sentences: str | Sequence[str],
                 dtype: torch.dtype = torch.float32) -> dict[str, Prediction]:
-        """Predictions of every task for N sentences, without dropout; one string counts as N = 1.
+        """Predictions of every task for N sentences, without dropout; a string is N = 1.
 
         `dtype` is what the encoder computes in.
         """
-        sentences = [sentences] if isinstance(sentences, str) else sentences
-        embeddings = torch.from_numpy(self.encoder.encode(sentences, dtype=dtype))  # (N, D)
-        embeddings = embeddings.to(next(self.heads.parameters()))  # the heads' device and dtype
-        modes = {part: part.training for part in self.heads.modules()}
-        self.heads.eval()
-        try:
-            return {task: cast(Head, head).decode(head(embeddings))
-                    for task, head in self.heads.items()}
-        finally:
-            for part, training in modes.items():
-                part.training = training
+        listed = [sentences] if isinstance(sentences, str) else sentences
+        embeddings = torch.from_numpy(self.encoder.encode(listed, dtype=dtype))  # (N, D)
+        embeddings = embeddings.to(next(self.heads.parameters()))  # their device and dtype
+        heads: Any = copy.deepcopy(self.heads).eval()  # the model's own stay in their modes
+        return {task: head.decode(head(embeddings)) for task, head in heads.items()}
 
-    def save_pretrained(self, folder: str | Path, scores: Scores | None = None) -> None:
-        """Write one folder, complete or not at all, for SentenceTransformer and for this class.
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write one folder, whole or not at all, for SentenceTransformer and this class.
 
-        It is written beside its final place and renamed at the end. Where it replaces an earlier
-        save, being killed between the last two renames leaves both, as `.<folder>.old-*` and
-        `.<folder>.new-*`.
+        A kill at any moment leaves the new folder, or the one that was there before.
 
         Args:
             folder: new, empty, or an earlier save with no other files in it.
-            scores: {task: {metric: value}} for the model card.
 
         Raises:
             FileExistsError: if folder holds anything that `save_pretrained` did not write.
-            ValueError: if scores names an unknown task.
         """
-        target, unique = Path(folder).resolve(), uuid.uuid4().hex
-        new = target.with_name(f".{target.name}.new-{unique}")
-        old = target.with_name(f".{target.name}.old-{unique}")
+        target = Path(folder).expanduser().resolve()
         _refuse_other_files(target)
-        card = _model_card(self, scores or {})
-        new.mkdir(parents=True)
-        try:
+        with whole_folder(target) as new:
             self.encoder.save_pretrained(new)
-            card.save(new / "README.md")
+            (new / "README.md").write_text(_model_card(self.heads), encoding="utf-8")
             _write_heads(self.heads, new)
-            for name in _files(new):
-                shutil.copymode(new / "heads.json", new / name)  # safetensors are private at first
-            for path in [*new.rglob("*"), new]:
-                _flush(path)
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-        except BaseException:
-            if old.exists() and not target.exists():
-                old.rename(target)
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-        _flush(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
+            for name in _files(new):  # safetensors are private at first
+                shutil.copymode(new / "heads.json", new / name)
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, head_types: Sequence[type[Head]] = (
@@ -135,41 +123,40 @@ class MultiTaskModel(nn.Module):
             FileNotFoundError: if the folder, or a file of it, is missing.
             ValueError: if a file was changed, or does not describe heads that fit the encoder.
         """
-        folder = Path(folder).resolve()
-        record = _read_record(folder)
+        path = find_folder(Path(folder).expanduser().resolve())
+        record = _read_record(path)
         for name, digest in record["sha256"].items():
-            if not (folder / name).is_file():
-                raise FileNotFoundError(f"folder {folder} is incomplete: {name} is missing")
-            if _sha256(folder / name) != digest:
-                raise ValueError(f"{folder / name} is not as it was saved (sha256 differs)")
+            if _sha256(path / name) != digest:
+                raise ValueError(f"{path / name} is not as it was saved (sha256 differs)")
         types = {head_type.__name__: head_type for head_type in head_types}
-        heads = {task: _build_head(task, entry, types) for task, entry in record["heads"].items()}
-        model = cls(SentenceEncoder.from_pretrained(str(folder)), heads)
+        encoder, heads = SentenceEncoder.from_pretrained(path), {}
         try:
-            model.heads.load_state_dict(load_file(folder / "heads.safetensors"))
-        except RuntimeError as error:
-            raise ValueError(f"heads.safetensors does not fit heads.json: {error}") from error
+            for task, entry in record["heads"].items():
+                with torch.random.fork_rng(devices=[]):  # the weights come from the file
+                    heads[task] = types[entry["type"]](**entry["config"])
+            model = cls(encoder, heads)
+            model.heads.load_state_dict(load_file(path / "heads.safetensors"))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(f"{path / 'heads.json'} must describe heads of the types "
+                             f"{list(types)} and their weights: {error!r}") from error
         return model.eval()
 
 
 def _write_heads(heads: nn.ModuleDict, folder: Path) -> None:
-    """Add the heads' tensors, and heads.json with their types and every other file's sha256."""
+    """Add the heads' tensors, and heads.json with their types and the files' sha256."""
     tensors = {name: tensor.contiguous() for name, tensor in heads.state_dict().items()}
     save_file(tensors, folder / "heads.safetensors")
-    record = {
-        "format": FORMAT,
-        "heads": {task: {"type": type(head).__name__, "config": head.config}
-                  for task, head in heads.items()},
-        "sha256": {name: _sha256(folder / name) for name in sorted(_files(folder) - {"README.md"})}}
+    record: dict[str, Any] = {"format": FORMAT, "heads": {}, "sha256": {}}
+    for task, head in heads.items():
+        record["heads"][task] = {"type": type(head).__name__, "config": head.config}
+    for name in sorted(_files(folder) - {"README.md"}):
+        record["sha256"][name] = _sha256(folder / name)
     text = json.dumps(record, indent=2, ensure_ascii=False)
     (folder / "heads.json").write_text(text + "\n", encoding="utf-8")
 
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / "heads.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"folder must be one that MultiTaskModel.save_pretrained wrote, "
-                                f"got {folder}, which has no heads.json")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT or not {**record["heads"], **record["sha256"]}:
@@ -179,28 +166,20 @@ def _read_record(folder: Path) -> dict[str, Any]:
     return record
 
 
-def _build_head(task: str, entry: Any, types: Mapping[str, type[Head]]) -> Head:
-    try:
-        with torch.random.fork_rng(devices=[]):  # the weights come from the file
-            return types[entry["type"]](**entry["config"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"heads.json: heads[{task!r}] must be one of the head_types {list(types)} "
-                         f"with its config, got {entry!r}: {error!r}") from error
-
-
 def _refuse_other_files(folder: Path) -> None:
     """Raise where saving would replace something that `save_pretrained` did not write."""
     others = {folder.name} if folder.is_file() else _files(folder)
-    others = {name for name in others if Path(name).name not in (".DS_Store", "Thumbs.db")}
-    if (folder / "heads.json").is_file():
+    if "heads.json" in others:
         others -= {"heads.json", "README.md", *_read_record(folder)["sha256"]}
     if others:
-        raise FileExistsError(f"folder must be new, empty or an earlier save of a model, got "
+        raise FileExistsError("folder must be new, empty or an earlier save of a model, got "
                               f"{folder} with {sorted(others)[:5]}")
 
 
 def _files(folder: Path) -> set[str]:
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    """Paths below a folder of all its files, without what a file manager leaves there."""
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")
+            if not path.is_dir() and path.name not in (".DS_Store", "Thumbs.db")}
 
 
 def _sha256(path: Path) -> str:
@@ -208,40 +187,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _flush(path: Path) -> None:
-    """Bring a file, or the entries of a folder, to disk."""
-    if os.name == "posix":
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-
-
-def _model_card(model: MultiTaskModel, scores: Scores) -> ModelCard:
-    """Model card with a row for each task and, as metadata, each score."""
-    if not all(task in model.heads for task in scores):
-        raise ValueError(f"scores has the tasks {list(scores)}; valid are {list(model.heads)}")
-    results, table = [], "| task | head | labels | scores |\n|---|---|---|---|\n"
-    for task, head in model.heads.items():
-        metrics = {metric: float(value) for metric, value in scores.get(task, {}).items()}
-        for metric, value in metrics.items():
-            results.append(EvalResult("text-classification", "unspecified", "unspecified", metric,
-                                      value, metric_name=f"{task} {metric}"))
+def _model_card(heads: nn.ModuleDict) -> str:
+    """Model card with a row for each task, for the model hub."""
+    card = CARD
+    for task, head in heads.items():
         labels = ", ".join(getattr(head, "labels", ["real value"]))
-        shown = ", ".join(f"{metric} {value:.3f}" for metric, value in metrics.items())
-        table += f"| {task} | {type(head).__name__} | {labels} | {shown or 'not given'} |\n"
-    data = ModelCardData(
-        library_name="sentence-transformers", pipeline_tag="feature-extraction",
-        tags=["sentence-transformers", "multi-task-learning"], model_name="multi-task model",
-        eval_results=results or None)
-    return ModelCard(f"""---
-{data.to_yaml()}
----
-
-# Multi-task sentence model
-
-One shared encoder ({model.encoder.embedding_dim} dimensions) with a head for each task.
-
-{table}
-`SentenceTransformer(folder)` loads the encoder alone; `MultiTaskModel.from_pretrained(folder)` of
-`mtl_helpers` loads it with its heads.
-""")
+        card += f"| {task} | {type(head).__name__} | {labels} |\n"
+    return card

@@ -1,149 +1,284 @@
-"""fit() trains one encoder and several heads, in one process or several; fit_stages() repeats it.
+"""fit() trains one encoder and several heads, in one process or several.
 
-Goes with batching.py, cache.py, checkpoint.py, config.py, evaluation.py, freezing.py, history.py,
-losses.py and run.py.
+Goes with batching.py, checkpoint.py, config.py, data.py, encoder.py, evaluation.py,
+freezing.py, heads.py, model.py and processes.py.
 """
 
-import atexit
-import os
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from datetime import timedelta
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
+from itertools import chain, count
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
 
-from .cache import FrozenCache
-from .config import TrainingConfig, resolve_dtype
-from .freezing import freeze, frozen_depth, unfreeze
-from .history import History
-from .losses import TaskLoss, make_weighting, task_losses
-from .run import Run
+from .batching import Batch, Tokens, count_labels, plan_epoch, take_labels
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import Best, History, TrainingConfig, fingerprint, resolve_dtype
+from .data import LabelledSentences, is_known
+from .evaluation import evaluate
+from .freezing import FrozenCache, encoder_hash, parameter_groups
+from .heads import TaskLoss, check_labels, make_weighting, masked_losses
+from .model import MultiTaskModel
+from .processes import Processes
+
+LEFT = "encoder.sha256"  # beside the checkpoints: a hash of what `fit` left in the model
+logger = logging.getLogger(__name__)
+
+
+class TrainingDiverged(ArithmeticError):
+    """A loss or a gradient is not finite; the weights are those of before the step."""
 
 
 class Objective(nn.Module):
     """From a batch to the number that is minimised, and to each task's loss."""
 
-    def __init__(self, model: nn.Module, weighting: nn.Module, dtype: torch.dtype | None,
-                 cache: FrozenCache | None = None) -> None:
+    def __init__(self, model: MultiTaskModel, weighting: nn.Module,
+                 dtype: torch.dtype | None) -> None:
         super().__init__()
         self.model, self.weighting, self.dtype = model, weighting, dtype
-        self.computed = (cache.top(model) if cache else model,)  # in a tuple: no second copy
-        # Autocast takes longer than heads do, so those alone compute in their own type.
-        self.autocast = None if cache and cache.depth == "encoder" else dtype
 
     def forward(self, inputs: Tensor, attention_mask: Tensor | None, labels: dict[str, Tensor],
                 counts: dict[str, int]) -> tuple[Tensor, dict[str, TaskLoss]]:
-        device = inputs.device.type
-        with torch.autocast(device, self.autocast) if self.autocast else nullcontext():
-            logits = self.computed[0](inputs, attention_mask)  # (B, T) -> {task: (B, C)}
-        losses = task_losses(self.model.heads, logits, labels, counts)
+        with torch.autocast(inputs.device.type, self.dtype, enabled=self.dtype is not None):
+            logits = self.model(inputs, attention_mask)  # (B, T) -> {task: (B, C)}
+        losses = masked_losses(self.model.heads, logits, labels, counts)
         return self.weighting(losses), losses
 
 
-def fit(model: Any, train: Any, validation: Any = None, config: TrainingConfig | None = None,
+def fit(model: MultiTaskModel, train: LabelledSentences,
+        validation: LabelledSentences | None = None, config: TrainingConfig | None = None,
         backward: Callable[[dict[str, Tensor]], None] | None = None,
         cache: FrozenCache | None = None) -> History:
-    """Train what is not frozen of a MultiTaskModel, and leave it in eval mode.
+    """Train what is not frozen of a model, and leave it in eval mode.
 
     Args:
-        train, validation: LabelledSentences; validation is scored after each epoch.
+        train, validation: validation is scored after each epoch.
         backward: fills the gradients from {task: mean loss}, in place of the weighted sum's
             `.backward()`; for methods that combine gradients, in one process.
-        cache: of the training sentences, for a model whose lower part is frozen; same losses.
+        cache: of the training sentences, for a model whose encoder is frozen; same losses.
 
     Raises:
-        ValueError: if labels do not fit the heads, nothing is trainable, or checkpoints or cache
-            belong to another config, model or data.
-        TrainingDiverged: if a loss is not finite.
+        ValueError: if labels do not fit the heads, nothing is trainable, or checkpoints or
+            cache belong to another config, model or data.
+        TrainingDiverged: if a loss is not finite. It has the `history` so far, as a
+            KeyboardInterrupt has, and the model keeps the selected weights, or those of the
+            last whole step.
         OSError: if a checkpoint cannot be written; earlier ones stay.
 
     Explained in Task_4.ipynb, "The loop".
     """
+    # Check
     config = config or TrainingConfig()
-    if backward and (config.processes, config.accumulate, config.weighting) != (1, 1, "sum"):
-        raise ValueError('backward needs processes=1, accumulate=1 and weighting="sum"')
+    check(model, train, validation, config, backward)
     device = next(model.parameters()).device
+    dtype = resolve_dtype(device, config.dtype)
+    team = Processes(config.processes, device)
+
+    # Build: what is fed, what is trained, and how fast
+    inputs = cache.inputs(train.sentences) if cache else Tokens(model.encoder, train.sentences)
+    trained = cache.top(model) if cache else model  # its parameters are those of the model
     weighting = make_weighting(config.weighting, model.heads).to(device)
-    objective: Any = Objective(model, weighting, resolve_dtype(device, config.dtype), cache)
-    top = objective.computed[0]
-    run = Run(objective, train, validation, config, backward, cache)
-    rank, world = join_processes(config, device)
-    with run.surroundings():
-        run.resume()
-        if cache:  # what came from a checkpoint must be what the cache was made of
-            cache.find(model, train.sentences, objective.dtype)
-        if rank == 0 and run.step == 0:
-            run.save_if_due()  # what it starts from: a kill before the next save loses no weights
-        run.optimizer.zero_grad()  # of what an interrupted run left
-        if world > 1:
-            objective = DistributedDataParallel(objective, find_unused_parameters=True)
-        for batch in run.batches(rank):
-            top.train()
-            for inputs, last_part in run.parts(batch, rank, world):
-                with nullcontext() if last_part or world == 1 else objective.no_sync():
-                    loss, losses = objective(*inputs)
-                    if backward is None:
-                        (loss * world).backward()  # processes average their gradients
-                    else:
-                        backward({task: loss.mean for task, loss in losses.items()})
-                run.note_losses(losses)
-            norm = nn.utils.clip_grad_norm_(run.parameters, config.clip_norm)
-            run.check_finite(norm)
-            run.optimizer.step()
-            run.optimizer.zero_grad()
-            run.note_step(batch, norm)
-            run.rates.step()
-            if run.is_due(config.validate_every):
-                run.note_epoch(rank)
-            if rank == 0:
-                run.save_if_due()
-    return run.finish()
+    objective: Any = Objective(trained, weighting, cache.autocast if cache else dtype)
+    groups = parameter_groups(model, config.encoder_lr, config.head_lr, config.weight_decay,
+                              config.layer_decay)
+    for parameter in weighting.parameters():
+        groups.append({"params": [parameter], "lr": config.head_lr, "weight_decay": 0.0})
+    parameters = [parameter for group in groups for parameter in group["params"]]
+    optimizer = torch.optim.AdamW(groups, fused=True)
+    plan = partial(plan_epoch, train.labels, config.schedule, config.batch_size, config.seed,
+                   lengths=inputs.lengths, temperature=config.temperature)
+    per_epoch = len(plan(epoch=0))
+    last = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
+    warmup = math.ceil(config.warmup * last)
+    rates = LambdaLR(optimizer, partial(rate, warmup=warmup, last=last))
+    scored = validation if team.rank == 0 else None  # the first process scores for all
+    validate_every = config.validate_every or per_epoch
+    checkpoint_every = config.checkpoint_every or per_epoch
+
+    # Resume: what happened so far, here or in the run that is continued
+    history, best = History(asdict(config)), Best(config.select, config.patience)
+    parts = {"model": model, "weighting": weighting, "optimizer": optimizer, "rates": rates,
+             "history": history, "best": best}
+    kind = fingerprint(model, train, validation, config, dtype, backward)
+    done = resume(config.checkpoint_dir, parts, kind)
+    if team.agree(done) != done:
+        raise ValueError("checkpoint_dir must be a folder that all processes see")
+    if cache:  # what came from a checkpoint must be what the cache was made of
+        cache.check(model, dtype)
+    saves = config.checkpoint_dir if team.rank == 0 else None
+    if saves and not done:
+        save(saves, 0, parts, kind)  # a kill before the next save loses no weights
+    if best.stopped or done == last:
+        logger.warning("%s holds a finished run: nothing is left to train", saves)
+    optimizer.zero_grad()  # of what an interrupted run left
+    if team.number > 1:
+        objective = DistributedDataParallel(objective, find_unused_parameters=True)
+
+    # Loop
+    gpus = [device] if device.type == "cuda" else []  # whose random state is put back, too
+    shown = config.progress and team.rank == 0
+    steps = tqdm(batches(plan, per_epoch, done, last, best), total=last, initial=done,
+                 unit="step", leave=False, disable=None if shown else True)
+    try:
+        with model.encoder.eager_attention(inputs.lengths), torch.random.fork_rng(gpus), steps:
+            for epoch, step, batch in steps:
+                trained.train()
+                seed_dropout(device, config.seed, step, team.rank)  # of a resumed step, alike
+                rows, counts = team.rows(batch.rows), count_labels(train.labels, batch)
+                ids, mask = inputs.collate(rows, device)  # (B, T), (B, T)
+                labels = take_labels(train.labels, counts, rows, device)
+                loss, losses = objective(ids, mask, labels, counts)
+                share = team.share(batch.rows)  # as processes average their gradients; one: 1
+                if backward:
+                    backward({task: one.mean for task, one in losses.items()})
+                else:
+                    (loss * share).backward()
+                norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)
+                means = team.mean_losses(losses, share)
+                check_finite(step, means, norm)
+                optimizer.step()
+                optimizer.zero_grad()
+                history.add_step(epoch, step, len(batch.rows), counts, means, norm.item(),
+                                 float(rates.get_last_lr()[0]))
+                rates.step()
+                if is_due(step, last, validate_every):
+                    reports = evaluate(model, scored, dtype or torch.float32) if scored else {}
+                    score = team.agree(best.judge(reports, train.labels))
+                    best.update(step, score, model)
+                    history.add_epoch(reports, score)
+                    if shown:
+                        tqdm.write(history.epoch_line())  # above a bar that may be there
+                if saves and (best.stopped or is_due(step, last, checkpoint_every)):
+                    save(saves, step, parts, kind)
+    except (KeyboardInterrupt, TrainingDiverged) as stopped:
+        stopped.history = history  # type: ignore[union-attr]
+        raise
+
+    # Finish
+    finally:
+        best.restore(model)
+        history.best_step = best.step
+        model.eval()
+        if saves:
+            Path(saves, LEFT).write_text(encoder_hash(dict(model.named_parameters())))
+    return history
 
 
-def fit_stages(model: Any, train: Any, validation: Any,
-               stages: Sequence[tuple[Sequence[str], TrainingConfig]]) -> list[History]:
-    """Train in stages, each with its frozen parts and its config, by a new optimizer.
+def check(model: MultiTaskModel, train: LabelledSentences,
+          validation: LabelledSentences | None, config: TrainingConfig,
+          backward: Callable[..., None] | None) -> None:
+    """Refuse what cannot be trained, before anything is changed."""
+    if backward and (config.processes > 1 or config.weighting != "sum"):
+        raise ValueError('backward needs processes=1 and weighting="sum"')
+    check_labels(model.heads, train.labels, len(train))
+    scored: set[str] = set()  # the tasks by which validation can select
+    if validation is not None:
+        check_labels(model.heads, validation.labels, len(validation))
+        scored.update(task for task in train.labels if task in validation.labels
+                      and is_known(validation.labels[task]).any())
+    if config.select not in (None, "mean", *train.labels):
+        raise ValueError(f"select must be None, mean or one of {list(train.labels)}, "
+                         f"got {config.select!r}")
+    if config.select and (not scored or config.select not in ("mean", *scored)):
+        raise ValueError(f"select is {config.select!r}, and needs validation data with labels "
+                         "of it")
+    for task in train.labels:
+        learners = chain(model.encoder.parameters(), model.heads[task].parameters())
+        if not any(parameter.requires_grad for parameter in learners):
+            raise ValueError(f"train.labels[{task!r}] has nothing to train: encoder and head "
+                             "are frozen; leave the task out or unfreeze one of them")
 
-    A probe and then fine-tuning (LP-FT, Kumar et al. 2022) are the stages
-    [(["encoder"], probe), ([], tuning)]; gradual unfreezing (Howard and Ruder 2018) goes on from
-    "encoder" to "layers:5", "layers:4" and so on. A stage that meets its sentences more than once
-    computes frozen layers only once. A stage of less than an epoch needs a seed of its own, or it
-    meets the sentences of the one before; each stage needs its own `checkpoint_dir`. Arguments and
-    errors are those of `fit` and `freeze`.
 
-    Explained in Task_3.md, "One stage after the other".
+def batches(plan: Callable[..., list[Batch]], per_epoch: int, done: int, last: int,
+            best: Best) -> Iterator[tuple[int, int, Batch]]:
+    """Epoch, step and batch of what comes after `done` steps, up to `last` or `best` stops."""
+    for epoch in count(done // per_epoch):
+        for step, batch in enumerate(plan(epoch=epoch), start=1 + epoch * per_epoch):
+            if step > last or best.stopped:
+                return
+            if step > done:
+                yield epoch + 1, step, batch
+
+
+def rate(step: int, warmup: int, last: int) -> float:
+    """Share of the full learning rate: up over the warm-up, then down to 0, linearly."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    return (last - step) / max(1, last - warmup)
+
+
+def is_due(step: int, last: int, every: int) -> bool:
+    """Whether what happens every so many steps happens now; after the last step it does."""
+    return step % every == 0 or step == last
+
+
+def check_finite(step: int, losses: dict[str, float], norm: Tensor) -> None:
+    """Raise a TrainingDiverged that says which loss or gradient is not finite."""
+    wrong = [task for task, loss in losses.items() if not math.isfinite(loss)]
+    if wrong:
+        raise TrainingDiverged(f"step {step}: the loss of {', '.join(wrong)} is not finite")
+    if not math.isfinite(norm):
+        raise TrainingDiverged(f"step {step}: the gradient of {', '.join(losses)} is not "
+                               "finite")
+
+
+# Stopping and going on
+
+
+def save(folder: str | Path, step: int, parts: dict[str, Any], kind: dict[str, str]) -> None:
+    """Write a checkpoint of all parts of a run."""
+    state = {name: part.state_dict() for name, part in parts.items()}
+    save_checkpoint(folder, step, {"kind": kind, **state})
+
+
+def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, str]) -> int:
+    """Put the newest checkpoint into the parts of a run: the steps it has made, 0 without one.
+
+    An encoder may go on if its weights are those that the run began with, those of its newest
+    checkpoint, or those that `fit` left in the model, at the end or when it was interrupted.
+
+    Raises:
+        ValueError: if the checkpoint is of another run; names what differs.
     """
-    histories = []
-    for frozen, config in stages:
-        unfreeze(model, "all")
-        freeze(model, *frozen)
-        met = len(train) * config.epochs
-        if config.max_steps:
-            met = min(met, config.max_steps * config.batch_size)
-        cache = None
-        if met > len(train) and frozen_depth(model):  # at depth 0 there are only embeddings
-            dtype = resolve_dtype(next(model.parameters()).device, config.dtype)
-            cache = FrozenCache(model, train.sentences, dtype)
-        histories.append(fit(model, train, validation, config, cache=cache))
-    return histories
+    if not folder:
+        return 0
+    here = encoder_hash(dict(parts["model"].named_parameters()))
+    found = load_checkpoint(folder)
+    if found is None:
+        parts["history"].encoder = here
+        return 0
+    step, state = found
+    began, left = state["history"]["encoder"], Path(folder, LEFT)
+    known = [began, encoder_hash(state["model"]), left.read_text() if left.is_file() else None]
+    old = {**state["kind"], "encoder": began}
+    new = {**kind, "encoder": began if here in known else here}
+    for name in {**old, **new}:
+        if old.get(name) != new.get(name):
+            raise ValueError(f"checkpoint_dir {folder} holds a run with another {name}: "
+                             f"{old.get(name)!r} there, {new.get(name)!r} here; give this run "
+                             "its own folder")
+    for name, part in parts.items():
+        part.load_state_dict(state[name])
+    return step
 
 
-def join_processes(config: TrainingConfig, device: torch.device) -> tuple[int, int]:
-    """Rank and number of the processes that train together; they stay joined until they end."""
-    joined = distributed.is_available() and distributed.is_initialized()
-    started = distributed.get_world_size() if joined else int(os.environ.get("WORLD_SIZE", 1))
-    if started != config.processes:
-        raise ValueError(f"processes is {config.processes}, but {started} were started; use "
-                         f"torchrun --nproc-per-node and TrainingConfig(processes=...) alike")
-    if started == 1:
-        return 0, 1
-    if not joined:  # torchrun's addresses serve once, so another fit uses the same group
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        distributed.init_process_group("nccl" if device.type == "cuda" else "gloo",
-                                       timeout=timedelta(hours=2))  # others wait for a validation
-        atexit.register(distributed.destroy_process_group)
-    return distributed.get_rank(), started
+# Random numbers
+
+
+def seed_dropout(device: torch.device, seed: int, step: int, rank: int) -> None:
+    """Seed what dropout draws from, by seed, step and process alone."""
+    drawn = int(np.random.SeedSequence([seed, step - 1, rank]).generate_state(1)[0])
+    torch.default_generator.manual_seed(drawn)  # torch.manual_seed takes long, for all devices
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(drawn)
+    elif device.type != "cpu":
+        torch.get_device_module(device).manual_seed(drawn)

@@ -1,14 +1,20 @@
 """Schedules and batches of like length: what is seen, how often, in which order, without bias."""
 
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from tiny import make_data, make_encoder
 
-from mtl_helpers.batching import SCHEDULES, plan_epoch, split_rows
+from mtl_helpers.batching import SCHEDULES, Batch, Tokens, count_labels, plan_epoch, take_labels
+from mtl_helpers.processes import Processes
+
+LENGTHS = np.random.default_rng(0).lognormal(3, 0.7, 5003).astype(int) + 3
 
 
 @st.composite
@@ -27,17 +33,12 @@ def labels(draw):
 
 
 def known(values):
-    return set(np.flatnonzero(~np.isnan(values) if values.dtype.kind == "f" else values != -100))
+    return sorted(np.flatnonzero(~np.isnan(values) if values.dtype.kind == "f" else values != -100))
 
 
 def rows_of(batches, task):
     """All rows of a task in the order of the plan."""
     return [int(row) for batch in batches if task in batch.tasks for row in batch.rows]
-
-
-def same_plan(first, second):
-    return [(batch.tasks, batch.rows.tolist()) for batch in first] == [
-        (batch.tasks, batch.rows.tolist()) for batch in second]
 
 
 def sized(**sizes):
@@ -47,72 +48,52 @@ def sized(**sizes):
 
 
 def counts(batches):
-    return {task: sum(batch.tasks == (task,) for batch in batches)
-            for task in dict.fromkeys(task for batch in batches for task in batch.tasks)}
+    return dict(Counter(task for batch in batches for task in batch.tasks))
 
 
 # What is seen
 
 @settings(max_examples=60)
 @given(labels=labels(), batch_size=st.integers(1, 20), seed=st.integers(0, 99),
-       schedule=st.sampled_from(["proportional", "joint"]), grouped=st.booleans())
-def test_proportional_and_joint_use_every_label_once(labels, batch_size, seed, schedule, grouped):
-    size = len(next(iter(labels.values())))
-    lengths = np.random.default_rng(seed).integers(3, 30, size) if grouped else None
-    batches = plan_epoch(labels, schedule, batch_size, seed, 0, lengths)
-    for task, values in labels.items():
-        used = rows_of(batches, task)
-        if schedule == "joint":
-            used = [row for row in used if row in known(values)]
-        assert sorted(used) == sorted(known(values))
-    if schedule == "joint":
-        every = sorted(set().union(*map(known, labels.values())))
-        assert sorted(np.concatenate([batch.rows for batch in batches])) == every
-        assert {batch.tasks for batch in batches} == {tuple(labels)}
-        assert sum(len(batch.rows) < batch_size for batch in batches) <= 1
-    else:
-        assert all(len(batch.tasks) == 1 for batch in batches)
-        assert counts(batches) == {task: math.ceil(len(known(values)) / batch_size)
-                                   for task, values in labels.items()}
-    assert all(1 <= len(batch.rows) <= batch_size for batch in batches)
+       temperature=st.floats(1, 50), grouped=st.booleans())
+def test_every_schedule_uses_what_it_promises(labels, batch_size, seed, temperature, grouped):
+    lengths = np.random.default_rng(seed).integers(3, 30, 60) if grouped else None
+    there = {task: known(values) for task, values in labels.items()}
+    passes = {task: math.ceil(len(rows) / batch_size) for task, rows in there.items()}
+    plans = {schedule: plan_epoch(labels, schedule, batch_size, seed, 0, lengths, temperature)
+             for schedule in SCHEDULES}
+    assert all(1 <= len(batch.rows) <= batch_size for plan in plans.values() for batch in plan)
 
+    joint = plans["joint"]
+    assert sorted(np.concatenate([batch.rows for batch in joint])) == sorted(
+        set().union(*there.values()))
+    assert {batch.tasks for batch in joint} == {tuple(labels)}
+    assert sum(len(batch.rows) < batch_size for batch in joint) <= 1
 
-@settings(max_examples=60)
-@given(labels=labels(), batch_size=st.integers(1, 20), seed=st.integers(0, 99))
-def test_alternating_takes_turns_until_the_largest_task_is_through(labels, batch_size, seed):
-    batches = plan_epoch(labels, "alternating", batch_size, seed, 0)
-    tasks = list(labels)
-    turns = max(math.ceil(len(known(values)) / batch_size) for values in labels.values())
-    assert [batch.tasks for batch in batches] == [(task,) for task in tasks] * turns
-    largest = max(labels, key=lambda task: len(known(labels[task])))
-    assert sorted(rows_of(batches, largest)) == sorted(known(labels[largest]))
-    for task, values in labels.items():
-        used, n = rows_of(batches, task), len(known(values))
+    assert counts(plans["proportional"]) == passes
+    assert [batch.tasks for batch in plans["alternating"]] == [
+        (task,) for task in labels] * max(passes.values())
+    for task, rows in there.items():
+        assert sorted(rows_of(plans["proportional"], task)) == rows
+        used, n = rows_of(plans["alternating"], task), len(rows)
         for start in range(0, len(used) - n + 1, n):  # whole passes, one after another
-            assert sorted(used[start : start + n]) == sorted(known(values))
+            assert sorted(used[start : start + n]) == rows
         rest = used[len(used) - len(used) % n :]
-        assert len(set(rest)) == len(rest)
+        assert len(set(rest)) == len(rest) and set(rest) <= set(rows)
+
+    found, total = counts(plans["temperature"]), sum(passes.values())
+    powers = {task: len(rows) ** (1 / temperature) for task, rows in there.items()}
+    for task, count in found.items():
+        exact = total * powers[task] / sum(powers.values())
+        assert count == 1 if exact < 1 and count <= 1 else math.floor(exact) <= count <= exact + 1
+        assert set(rows_of(plans["temperature"], task)) <= set(there[task])
+    assert found.keys() == labels.keys() and sum(found.values()) - total in range(len(labels))
 
 
 def test_a_smaller_task_that_begins_again_is_shuffled_anew():
     used = rows_of(plan_epoch(sized(genre=90, topic=30), "alternating", 10, 0, 0), "topic")
     passes = [used[start : start + 30] for start in (0, 30, 60)]
     assert len(used) == 90 and len({tuple(one) for one in passes}) == 3
-
-
-@settings(max_examples=60)
-@given(labels=labels(), batch_size=st.integers(1, 20), temperature=st.floats(1, 50))
-def test_temperature_divides_the_batches_by_powers_of_the_sizes(labels, batch_size, temperature):
-    batches = plan_epoch(labels, "temperature", batch_size, 0, 0, temperature=temperature)
-    total = sum(math.ceil(len(known(values)) / batch_size) for values in labels.values())
-    powers = {task: len(known(values)) ** (1 / temperature) for task, values in labels.items()}
-    for task, count in counts(batches).items():
-        exact = total * powers[task] / sum(powers.values())
-        assert count == 1 if exact < 1 and count <= 1 else math.floor(exact) <= count <= exact + 1
-    assert list(sorted(counts(batches))) == sorted(labels)
-    assert sum(counts(batches).values()) - total in range(len(labels))
-    for task, values in labels.items():
-        assert set(rows_of(batches, task)) <= known(values)
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [
@@ -122,16 +103,6 @@ def test_temperature_by_hand(temperature, expected):
     given = sized(genre=900, topic=90, tone=10)
     found = counts(plan_epoch(given, "temperature", 10, 0, 0, temperature=temperature))
     assert found == expected  # square roots: 30, 9.49, 3.16 of 42.65
-    if temperature == 1:
-        assert found == counts(plan_epoch(given, "proportional", 10, 0, 0))
-
-
-def test_tasks_are_mixed_over_the_epoch():
-    for schedule in ("proportional", "temperature"):
-        batches = plan_epoch(sized(genre=1000, topic=1000), schedule, 10, 0, 0)
-        first = [batch.tasks == ("genre",) for batch in batches]
-        assert 30 < sum(first[:100]) < 70
-        assert 60 < np.count_nonzero(np.diff(first)) < 140
 
 
 # Order
@@ -141,31 +112,38 @@ def test_a_plan_is_a_function_of_seed_and_epoch(schedule):
     given = sized(genre=60, topic=25)
     lengths = np.arange(85) % 7
     before = np.random.get_state()[1].tolist()
-    plans = {(seed, epoch): plan_epoch(given, schedule, 8, seed, epoch, lengths)
-             for seed in range(3) for epoch in range(3)}
-    assert same_plan(plan_epoch(given, schedule, 8, 2, 1, lengths), plans[2, 1])
-    different = {str([batch.rows.tolist() for batch in plan]) for plan in plans.values()}
-    assert len(different) == 9
-    assert len({len(plan) for plan in plans.values()}) == 1, "as many steps in every epoch"
+
+    def plan(seed, epoch):
+        return str([(batch.tasks, batch.rows.tolist())
+                    for batch in plan_epoch(given, schedule, 8, seed, epoch, lengths)])
+
+    plans = {(seed, epoch): plan(seed, epoch) for seed in range(3) for epoch in range(3)}
+    assert plan(2, 1) == plans[2, 1] and len(set(plans.values())) == 9
+    assert len({text.count("(") for text in plans.values()}) == 1, "as many steps in every epoch"
     assert np.random.get_state()[1].tolist() == before
     assert all((values == sized(genre=60, topic=25)[task]).all() for task, values in given.items())
 
 
+@pytest.mark.parametrize("schedule", ["proportional", "temperature"])
+def test_tasks_are_mixed_over_the_epoch(schedule):
+    batches = plan_epoch(sized(genre=1000, topic=1000), schedule, 10, 0, 0)
+    first = [batch.tasks == ("genre",) for batch in batches]
+    assert 30 < sum(first[:100]) < 70
+    assert 60 < np.count_nonzero(np.diff(first)) < 140
+
+
 # Batches of like length
 
-LENGTHS = np.random.default_rng(0).lognormal(3, 0.7, 5003).astype(int) + 3
-
-
-def padding(batches, lengths):
-    slots = sum(lengths[batch.rows].max() * len(batch.rows) for batch in batches)
-    return 1 - lengths.sum() / slots
-
-
-def test_grouping_by_length_leaves_little_padding():
-    given = {"genre": np.zeros(5003, dtype=int)}
-    grouped = padding(plan_epoch(given, "joint", 32, 0, 0, LENGTHS), LENGTHS)
-    shuffled = padding(plan_epoch(given, "joint", 32, 0, 0), LENGTHS)
-    assert shuffled > 0.5 and grouped < shuffled / 5
+def test_grouping_by_length_leaves_little_padding_and_mixes_neighbours():
+    given, padding = {"genre": np.zeros(5003, dtype=int)}, []
+    plans = [plan_epoch(given, "joint", 32, 0, epoch, lengths)
+             for epoch, lengths in ((0, LENGTHS), (1, LENGTHS), (0, None))]
+    for plan in plans:
+        slots = sum(LENGTHS[batch.rows].max() * len(batch.rows) for batch in plan)
+        padding.append(1 - LENGTHS.sum() / slots)
+    assert padding[2] > 0.5 and padding[0] < padding[2] / 5
+    first, second = ({frozenset(batch.rows.tolist()) for batch in plan} for plan in plans[:2])
+    assert not first & second, "other neighbours in each epoch"
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
@@ -187,10 +165,9 @@ def test_the_order_of_batches_says_nothing_about_their_length(schedule):
 
 def test_every_sentence_is_as_likely_in_the_short_batch():
     lengths = LENGTHS[:103]
-    given = {"genre": np.zeros(103, dtype=int)}
     short, places = [], []
     for seed in range(600):
-        batches = plan_epoch(given, "joint", 10, seed, 0, lengths)
+        batches = plan_epoch({"genre": np.zeros(103, dtype=int)}, "joint", 10, seed, 0, lengths)
         (place,) = [i for i, batch in enumerate(batches) if len(batch.rows) == 3]
         short.append(batches[place].rows)
         places.append(place)
@@ -201,37 +178,35 @@ def test_every_sentence_is_as_likely_in_the_short_batch():
     assert stats.chisquare(np.bincount(places, minlength=11)).pvalue > 0.01
 
 
-def test_batches_of_like_length_meet_other_neighbours_in_each_epoch():
-    given = {"genre": np.zeros(5003, dtype=int)}
-    meetings = [{frozenset(batch.rows.tolist())
-                 for batch in plan_epoch(given, "joint", 32, 0, epoch, LENGTHS)}
-                for epoch in range(2)]
-    assert not meetings[0] & meetings[1]
+# What a batch holds
 
-
-# Parts of a batch, and bad input
-
-@given(size=st.integers(1, 20), parts=st.integers(1, 8))
-def test_parts_of_a_batch_are_even_and_none_is_without_a_sentence(size, parts):
+@given(size=st.integers(1, 20), number=st.integers(1, 8))
+def test_parts_of_a_batch_are_even_and_a_very_small_one_is_shared(size, number):
     rows = np.random.default_rng(size).permutation(100)[:size]
-    split = [split_rows(rows, part, parts) for part in range(parts)]
-    counted = [own for own, counts in split if counts]
-    assert sorted(np.concatenate(counted)) == sorted(rows)
-    assert max(map(len, counted)) - min(map(len, counted)) <= 1
-    assert all(own.tolist() == rows[:1].tolist() for own, counts in split if not counts)
-    assert len(counted) == min(size, parts)
+    parts, shares = [], set()
+    for rank in range(number):
+        process = Processes.__new__(Processes)
+        process.rank, process.number = rank, number
+        parts.append(process.rows(rows))
+        shares.add(process.share(rows))
+    if size < number:
+        assert all(part is rows for part in parts) and shares == {1}
+    else:
+        assert sorted(np.concatenate(parts)) == sorted(rows) and shares == {number}
+        assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    ({"schedule": "random"}, "schedule must be one of alternating, .*got 'random'"),
-    ({"batch_size": 0}, "batch_size and temperature must be at least 1, got 0 and"),
-    ({"temperature": 0.5}, "at least 1, got 8 and 0.5"),
-    ({"labels": {}}, "labels must have a label for each task, got none for any"),
-    ({"labels": {"genre": np.array([0, 1]), "topic": np.array([-100, -100])}},
-     r"got none for \['topic'\]"),
-    ({"labels": {"valence": np.array([math.nan])}}, r"got none for \['valence'\]")])
-def test_refused(change, message):
-    arguments = {"labels": sized(genre=9), "schedule": "joint", "batch_size": 8, "seed": 0,
-                 "epoch": 0}
-    with pytest.raises(ValueError, match=message):
-        plan_epoch(**arguments | change)
+def test_tokens_and_labels_of_a_batch_are_those_of_its_rows():
+    data, encoder, device = make_data(), make_encoder(), torch.device("cpu")
+    tokens = Tokens(encoder, data.sentences)
+    rows = np.array([5, 0, 30])
+    expected, padding = encoder.collate(encoder.tokenize([data.sentences[row] for row in rows]))
+    ids, mask = tokens.collate(rows, device)
+    assert torch.equal(ids, expected) and torch.equal(mask, padding)
+    assert tokens.lengths[rows].tolist() == mask.sum(dim=1).tolist()
+    assert tokens.collate(rows[:1], device)[1] is None, "nothing is padded"
+    batch = Batch(rows, ("genre", "sentiment", "valence"))
+    assert count_labels(data.labels, batch) == {"genre": 3, "sentiment": 2}
+    assert count_labels(data.labels, Batch(rows, ("sentiment",))) == {"sentiment": 2}
+    (taken,) = take_labels(data.labels, ["sentiment"], rows, device).values()
+    assert taken.tolist() == data.labels["sentiment"][rows].tolist()

@@ -7,9 +7,10 @@ import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from experiments.analysis import paired_test
 from experiments.compare_encoders import fixed_sample, probe_scores
 from experiments.records import read_records
-from mtl_helpers import GENRES, SentenceEncoder, paired_test
+from mtl_helpers import GENRES, SentenceEncoder
 
 SWAPPED = [("The dog bit the man.", "The man bit the dog."),
            ("The teacher praised the student.", "The student praised the teacher."),
@@ -35,7 +36,7 @@ def test_weighing_tokens_by_rarity_gains_nothing(vectors) -> None:
     @torch.no_grad()
     def weighted(sentences: list[str]) -> np.ndarray:
         ids = encoder.tokenize(sentences)
-        order = np.argsort([len(row) for row in ids])  # like lengths meet
+        order = np.argsort([len(row) for row in ids], kind="stable")  # like lengths meet
         found = np.empty((len(ids), encoder.embedding_dim), dtype=np.float32)
         for rows in np.array_split(order, len(order) // 25):
             batch, mask = encoder.collate([ids[row] for row in rows])

@@ -1,101 +1,135 @@
-"""Heads: shapes, what they compute by hand, reproducible weights, refused arguments."""
+"""Heads and losses: by hand, missing labels, gradients of mixed and split batches, weightings."""
 
 import json
 import math
-import re
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from mtl_helpers.heads import ClassificationHead, Head, Prediction, RegressionHead
+from mtl_helpers.data import is_known
+from mtl_helpers.heads import (
+    WEIGHTINGS,
+    ClassificationHead,
+    Head,
+    Prediction,
+    RegressionHead,
+    StaticWeighting,
+    TaskLoss,
+    UncertaintyWeighting,
+    check_labels,
+    has_label,
+    make_weighting,
+    masked_losses,
+    task_losses,
+)
 
+GENRES = ["movie review", "product review", "news editorial", "tweet"]
 SENTIMENTS = ["negative", "neutral", "positive"]
+TASKS = ("genre", "sentiment", "valence")
+NAN = math.nan
+MISSING = {"genre": -100, "sentiment": -100, "valence": NAN}
+close = torch.testing.assert_close
 
 
-@pytest.mark.parametrize("hidden_dim", [None, 5])
+def make_heads():
+    return {"genre": ClassificationHead(6, GENRES, hidden_dim=5, dropout=0.0),
+            "sentiment": ClassificationHead(6, SENTIMENTS, dropout=0.0),
+            "valence": RegressionHead(6, dropout=0.0)}
+
+
+class TinyModel(torch.nn.Module):
+    """A shared layer with three heads, in float64."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.shared = torch.nn.Linear(4, 6)
+        self.heads = torch.nn.ModuleDict(make_heads())
+        self.double()
+
+    def forward(self, inputs):
+        shared = self.shared(inputs).tanh()
+        return {task: head(shared) for task, head in self.heads.items()}
+
+
+def make_batch(size=10, missing=0.4, seed=0):
+    """Inputs, and labels of which about a share `missing` is missing in each task."""
+    rng = np.random.default_rng(seed)
+    labels = {"genre": rng.integers(4, size=size), "sentiment": rng.integers(3, size=size),
+              "valence": rng.normal(size=size)}
+    for task, values in labels.items():
+        values[rng.random(size) < missing] = MISSING[task]
+    inputs = torch.from_numpy(rng.normal(size=(size, 4)))
+    return inputs, {task: torch.from_numpy(values) for task, values in labels.items()}
+
+
+def gradient(model, total, *more):
+    """Gradient of a scalar as one vector, with zeros where there is none."""
+    parameters = [*model.parameters(), *more]
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True, retain_graph=True)
+    return torch.cat([(torch.zeros_like(parameter) if part is None else part).flatten().double()
+                      for parameter, part in zip(parameters, gradients, strict=True)])
+
+
+# Heads
+
 @pytest.mark.parametrize("sentences", [0, 1, 7])
-def test_shapes(hidden_dim, sentences):
+def test_heads_are_matrix_products_and_a_hidden_layer_adds_gelu(sentences):
     embeddings = torch.randn(sentences, 8)
-    assert ClassificationHead(8, SENTIMENTS, hidden_dim)(embeddings).shape == (sentences, 3)
-    assert RegressionHead(8, hidden_dim)(embeddings).shape == (sentences,)
-
-
-def test_a_linear_head_is_a_matrix_product_and_a_hidden_layer_adds_gelu():
-    embeddings = torch.randn(4, 8)
     linear = ClassificationHead(8, SENTIMENTS).eval()
     weight, bias = linear.parameters()
-    torch.testing.assert_close(linear(embeddings), embeddings @ weight.T + bias)
-
-    deep = ClassificationHead(8, SENTIMENTS, hidden_dim=5).eval()
+    close(linear(embeddings), embeddings @ weight.T + bias)
+    deep = RegressionHead(8, hidden_dim=5).eval()
     weight_1, bias_1, weight_2, bias_2 = deep.parameters()
     hidden = torch.nn.functional.gelu(embeddings @ weight_1.T + bias_1)
-    torch.testing.assert_close(deep(embeddings), hidden @ weight_2.T + bias_2)
+    close(deep(embeddings), (hidden @ weight_2.T + bias_2)[:, 0])
 
 
 @pytest.mark.parametrize("hidden_dim", [None, 16])
-def test_dropout_acts_in_training_only(hidden_dim):
-    torch.manual_seed(0)
-    embeddings = torch.randn(4, 8)
-    head = ClassificationHead(8, SENTIMENTS, hidden_dim, dropout=0.5)
-    assert not torch.equal(head(embeddings), head(embeddings))
-    head.eval()
-    assert torch.equal(head(embeddings), head(embeddings))
-    without = ClassificationHead(8, SENTIMENTS, hidden_dim, dropout=0.0)
-    assert torch.equal(without(embeddings), without(embeddings))
-
-
-def test_torch_manual_seed_fixes_the_initial_weights():
-    def weights(seed):
+def test_dropout_acts_in_training_only_and_a_seed_fixes_the_weights(hidden_dim):
+    embeddings, heads = torch.randn(4, 8), []
+    for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        head = ClassificationHead(8, SENTIMENTS, hidden_dim=5)
-        return torch.nn.utils.parameters_to_vector(head.parameters())
-
-    assert torch.equal(weights(3), weights(3))
-    assert not torch.equal(weights(3), weights(4))
+        heads.append(ClassificationHead(8, SENTIMENTS, hidden_dim, dropout=0.5))
+    head = heads[0]
+    assert not torch.equal(head(embeddings), head(embeddings))
+    first, second, other = (head.eval()(embeddings) for head in heads)
+    assert torch.equal(first, second) and not torch.equal(first, other)
+    drops = [module for module in head.modules() if isinstance(module, torch.nn.Dropout)]
+    assert len(drops) == (1 if hidden_dim is None else 2), "one before each linear layer"
 
 
 def test_an_untrained_head_costs_about_log_k():
     torch.manual_seed(0)
     embeddings = torch.nn.functional.normalize(torch.randn(300, 384))
     head = ClassificationHead(384, SENTIMENTS).eval()
-    loss = head.loss(head(embeddings), torch.arange(300) % 3).mean()
-    assert loss.item() == pytest.approx(math.log(3), abs=0.01)
-
-
-def test_loss_is_one_number_a_sentence_and_agrees_with_a_calculation_by_hand():
-    logits = torch.tensor([[2.0, 0.0, -1.0], [0.5, 0.5, 0.5]], dtype=torch.float64)
-    losses = ClassificationHead(8, SENTIMENTS).loss(logits, torch.tensor([0, 2]))
-    by_hand = [-math.log(math.exp(2) / (math.exp(2) + 1 + math.exp(-1))), math.log(3)]
-    np.testing.assert_allclose(losses.numpy(), by_hand, rtol=1e-12)
-
-    values = torch.tensor([1.0, -0.5], dtype=torch.float64)
-    losses = RegressionHead(8).loss(values, torch.tensor([3.0, -1.0]))
-    np.testing.assert_allclose(losses.numpy(), [4.0, 0.25], rtol=1e-12)
+    losses = head.loss(head(embeddings), torch.arange(300) % 3)
+    assert losses.mean().item() == pytest.approx(math.log(3), abs=0.01)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_decode_gives_names_ids_and_probabilities(dtype):
-    logits = torch.tensor([[2.0, 0.0, -1.0], [-1.0, 0.0, 3.0], [0.0, 1.0, 0.0]], dtype=dtype)
-    prediction = ClassificationHead(8, SENTIMENTS).decode(logits)
-    assert prediction.labels == ["negative", "positive", "neutral"]
-    assert prediction.ids.tolist() == [0, 2, 1] and prediction.ids.dtype == np.int64
-    assert prediction.probabilities.dtype == np.float32
+def test_decode_gives_names_ids_and_probabilities_or_values(dtype):
+    logits = torch.tensor([[2.0, 0.0, -1.0], [-1.0, 0.0, 3.0], [0.0, 1.0, 0.0],
+                           [1.0, 0.0, 1.0]], dtype=dtype)
+    head = ClassificationHead(8, SENTIMENTS)
+    prediction = head.decode(logits)
+    assert prediction.labels == ["negative", "positive", "neutral", "negative"]
+    assert prediction.ids.tolist() == [0, 2, 1, 0] and prediction.ids.dtype == np.int64
+    assert prediction.probabilities.dtype == np.float32 and prediction.values is None
     expected = np.exp([2.0, 0.0, -1.0]) / np.exp([2.0, 0.0, -1.0]).sum()
     np.testing.assert_allclose(prediction.probabilities[0], expected, rtol=1e-6)
-    assert prediction.values is None
-
-
-def test_decode_of_a_regression_and_of_no_sentence():
-    prediction = RegressionHead(8).decode(torch.tensor([0.5, -2.0], dtype=torch.float64))
+    empty = head.decode(logits[:0])
+    assert empty.labels == [] and empty.ids.shape == (0,) and empty.probabilities.shape == (0, 3)
+    prediction = RegressionHead(8).decode(torch.tensor([0.5, -2.0], dtype=dtype))
     assert prediction.values.dtype == np.float32 and prediction.values.tolist() == [0.5, -2.0]
     assert prediction.labels is prediction.ids is prediction.probabilities is None
-    empty = ClassificationHead(8, SENTIMENTS).decode(torch.zeros(0, 3))
-    assert empty.labels == [] and empty.ids.shape == (0,) and empty.probabilities.shape == (0, 3)
 
 
 @pytest.mark.parametrize("head", [
-    ClassificationHead(8, SENTIMENTS, hidden_dim=5, dropout=0.3), ClassificationHead(8, ("a", "b")),
+    ClassificationHead(8, SENTIMENTS, hidden_dim=5, dropout=0.3), ClassificationHead(8, ("b", "a")),
     RegressionHead(8, hidden_dim=5), RegressionHead(8, dropout=0.0)])
 def test_config_survives_json_and_builds_the_same_head(head):
     again = type(head)(**json.loads(json.dumps(head.config)))
@@ -110,17 +144,8 @@ def test_labels_of_a_head_are_its_own_copy():
     assert head.labels == head.config["labels"] == ["a", "b"]
 
 
-def test_the_contract_alone_is_not_a_head():
-    head = Head(8, output_dim=3)
-    with pytest.raises(NotImplementedError):
-        head.loss(torch.zeros(1, 3), torch.zeros(1))
-    with pytest.raises(NotImplementedError):
-        head.decode(torch.zeros(1, 3))
-
-
-def test_a_new_kind_of_head_is_one_small_class():
+def test_the_contract_alone_is_no_head_and_a_new_kind_is_one_small_class():
     class CountHead(Head):
-        """A count of 0 or more, from a softplus."""
         likelihood = "gaussian"
 
         def forward(self, embeddings):
@@ -132,33 +157,206 @@ def test_a_new_kind_of_head_is_one_small_class():
         def decode(self, logits):
             return Prediction(values=logits.round().numpy())
 
+    for call, arguments in ((Head.loss, 2), (Head.decode, 1)):
+        with pytest.raises(NotImplementedError):
+            call(Head(8, output_dim=3), *[torch.zeros(1, 3)] * arguments)
     head = CountHead(8, hidden_dim=4).eval()
-    with torch.no_grad():
-        values = head(torch.randn(6, 8))
-    assert values.shape == (6,) and (values > 0).all()
+    logits = head(torch.randn(6, 8))
+    assert logits.shape == (6,) and (logits > 0).all()
     assert CountHead(**head.config).config == head.config
+    loss = task_losses({"count": head}, {"count": logits}, {"count": torch.full((6,), 2.0)})
+    close(loss["count"].mean, ((logits - 2) ** 2).mean())
+
+
+# Losses
+
+def test_losses_by_hand():
+    logits = {"genre": torch.tensor([[1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 0, 0]]),
+              "valence": torch.tensor([1.0, 1e30, 3.0], requires_grad=True)}
+    labels = {"genre": [0, 0, -100], "valence": [0.5, NAN, 5.0]}
+    losses = task_losses(make_heads(), logits, labels)
+    first, second = -math.log(math.e / (math.e + 3)), -math.log(1 / (math.e**2 + 3))
+    by_hand = {"genre": first + second, "valence": 0.25 + 4}
+    assert list(losses) == list(by_hand)
+    for task, expected in by_hand.items():
+        assert losses[task].sum.item() == pytest.approx(expected)
+        assert losses[task].mean.item() == pytest.approx(expected / 2)
+        assert losses[task].count.item() == losses[task].batch_count.item() == 2
+    losses["valence"].mean.backward()
+    assert logits["valence"].grad.tolist() == [0.5, 0.0, -2.0], "no trace of what is missing"
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_logits_are_summed_in_float32(dtype):
+    logits = torch.randn(400, 4).to(dtype)
+    labels = {"genre": torch.zeros(400, dtype=torch.int64)}
+    loss = task_losses(make_heads(), {"genre": logits}, labels)["genre"]
+    assert loss.sum.dtype == torch.float32
+    exact = task_losses(make_heads(), {"genre": logits.double()}, labels)["genre"]
+    assert loss.mean.item() == pytest.approx(exact.mean.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("values", [
+    np.array([0, -100, 3]), np.array([0, -100, 3], np.int32), np.array([0.0, NAN, -100.0]),
+    np.array([0, NAN, math.inf], np.float32)])
+def test_tensors_and_arrays_agree_on_what_is_missing(values):
+    assert has_label(torch.from_numpy(values)).tolist() == [True, False, True]
+    assert is_known(values).tolist() == [True, False, True]
 
 
 @pytest.mark.parametrize("labels", [
-    [], ["only"], ["a", "b", "a"], "abc", None, 3, [0, 1], ["a", None], ["a", ""], {"a": 0}])
-def test_refused_label_lists(labels):
-    message = re.escape(f"labels must list two or more different names, got {labels!r}")
-    with pytest.raises(ValueError, match=message):
-        ClassificationHead(8, labels)
+    {"genre": [0, 3]}, {"genre": [-100, -100]}, {"genre": np.array([3, -100], dtype=np.int32)},
+    {"genre": torch.tensor([3, 0], dtype=torch.uint8)}, {"valence": [NAN, NAN]},
+    {"valence": np.array([1, 2], dtype=np.float32)}, {"valence": np.array([NAN, -3.5])}])
+def test_accepted_labels(labels):
+    heads = make_heads()
+    check_labels(heads, labels, 2)
+    logits = {task: head(torch.zeros(2, 6)) for task, head in heads.items()}
+    (loss,), (same,) = (function(heads, logits, labels).values()
+                        for function in (task_losses, masked_losses))
+    assert loss.mean.isfinite() and torch.equal(loss.sum, same.sum)
 
 
-@pytest.mark.parametrize("arguments", [
-    {"embedding_dim": 0}, {"embedding_dim": -1}, {"embedding_dim": 8.0}, {"embedding_dim": True},
-    {"embedding_dim": None}, {"embedding_dim": "8"}, {"embedding_dim": 8, "hidden_dim": 0},
-    {"embedding_dim": 8, "hidden_dim": 2.5}])
-def test_refused_dimensions(arguments):
-    with pytest.raises(ValueError, match="embedding_dim and hidden_dim must be positive ints, got"):
-        RegressionHead(**arguments)
-    with pytest.raises(ValueError, match="embedding_dim and hidden_dim must be positive ints, got"):
-        ClassificationHead(labels=SENTIMENTS, **arguments)
+@pytest.mark.parametrize("task", TASKS)
+def test_a_missing_label_is_as_if_the_sentence_were_not_there(task):
+    model = TinyModel()
+    inputs, labels = make_batch()
+    here = has_label(labels[task])
+    assert 0 < here.sum() < len(here)
+    masked = task_losses(model.heads, model(inputs), {task: labels[task]})[task]
+    alone = task_losses(model.heads, model(inputs[here]), {task: labels[task][here]})[task]
+    close(masked.mean, alone.mean, rtol=1e-12, atol=0)
+    close(gradient(model, masked.mean), gradient(model, alone.mean), rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("dropout", [1, 1.5, -0.1, math.nan])
-def test_refused_dropout(dropout):
-    with pytest.raises(ValueError, match="dropout must be at least 0 and below 1, got"):
-        RegressionHead(8, dropout=dropout)
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_task_without_labels_adds_exactly_nothing(task, name):
+    model = TinyModel()
+    inputs, labels = make_batch()
+    weighting, logits = make_weighting(name, model.heads), model(inputs)
+    without = {other: values for other, values in labels.items() if other != task}
+    labels[task] = torch.full_like(labels[task], MISSING[task])
+    losses = task_losses(model.heads, logits, labels)
+    assert losses[task].sum.item() == losses[task].mean.item() == losses[task].count.item() == 0
+    assert not gradient(model, losses[task].mean).any()
+    total = weighting(losses)
+    total.backward(retain_graph=True)
+    assert not any(parameter.grad.any() for parameter in model.heads[task].parameters())
+    close(total, weighting(task_losses(model.heads, logits, without)), rtol=1e-15, atol=0)
+
+    nothing = {other: torch.full((10,), value) for other, value in MISSING.items()}
+    total = weighting(task_losses(model.heads, logits, nothing))
+    assert total.item() == 0 and not gradient(model, total, *weighting.parameters()).any()
+    none = [{other: values[:0] for other, values in given.items()} for given in (logits, nothing)]
+    assert weighting(task_losses(model.heads, *none)).item() == 0, "of no sentence at all"
+
+
+@settings(max_examples=25)
+@given(seed=st.integers(0, 10_000), size=st.integers(2, 12),
+       missing=st.sampled_from([0, 0.3, 0.8, 1]), data=st.data())
+def test_gradients_add_up_over_tasks_and_over_the_parts_of_a_batch(seed, size, missing, data):
+    model = TinyModel()
+    inputs, labels = make_batch(size, missing, seed)
+    logits = model(inputs)
+    mixed = gradient(model, make_weighting("sum", model.heads)(
+        task_losses(model.heads, logits, labels)))
+    apart = torch.zeros_like(mixed)
+    for task, values in labels.items():
+        here = has_label(values)
+        if here.any():
+            each = model.heads[task].loss(model(inputs[here])[task], values[here])
+            apart += gradient(model, each.mean())
+    close(mixed, apart, rtol=0, atol=1e-9)
+
+    cut = data.draw(st.integers(1, size - 1))
+    counts = {task: int(has_label(values).sum()) for task, values in labels.items()}
+    uncertainty = make_weighting("uncertainty", model.heads).double()
+    with torch.no_grad():
+        for variance, value in zip(uncertainty.log_variances, (0.3, -0.7, 1.1), strict=True):
+            variance.fill_(value)
+    for weighting in (StaticWeighting({"genre": 0.7, "sentiment": 2, "valence": 1}), uncertainty):
+        own, totals = list(weighting.parameters()), []
+        whole = weighting(task_losses(model.heads, logits, labels))
+        for part in (slice(0, cut), slice(cut, size)):
+            given = {task: values[part] for task, values in labels.items()}
+            losses = masked_losses(model.heads, model(inputs[part]), given, counts)
+            totals.append(weighting(losses))
+        assert sum(total.item() for total in totals) == pytest.approx(whole.item(), abs=1e-9)
+        summed = sum(gradient(model, total, *own) for total in totals)
+        close(summed, gradient(model, whole, *own), rtol=0, atol=1e-9)
+
+
+def test_a_mean_of_means_would_be_wrong():
+    model = TinyModel()
+    inputs, labels = make_batch(size=9, missing=0)
+    labels["genre"][1:4] = -100
+    whole, first, second = (
+        task_losses(model.heads, model(inputs[part]), {"genre": labels["genre"][part]})["genre"]
+        for part in (slice(0, 9), slice(0, 4), slice(4, 9)))
+    mean_of_means = (first.mean + second.mean) / 2
+    assert abs(mean_of_means.item() - whole.mean.item()) > 0.01
+    pooled = (first.sum + second.sum) / (first.count + second.count)
+    assert pooled.item() == pytest.approx(whole.mean.item(), rel=1e-12)
+
+
+# Weightings
+
+def mean_loss(value, count=10):
+    """A TaskLoss whose mean is value."""
+    count = torch.tensor(count)
+    return TaskLoss(torch.as_tensor(value, dtype=torch.float64) * count, count, count)
+
+
+def uncertainty_of(task, s):
+    weighting = UncertaintyWeighting(make_heads()).double()
+    with torch.no_grad():
+        weighting.log_variances[TASKS.index(task)].fill_(s)
+    return weighting
+
+
+def test_static_weighting():
+    losses = {"genre": mean_loss(1.2), "valence": mean_loss(0.5)}
+    assert StaticWeighting({"genre": 2.0, "valence": 0.0})(losses).item() == pytest.approx(2.4)
+    weighting = make_weighting({"valence": 3, "genre": 1, "sentiment": 9}, make_heads())
+    assert weighting(losses).item() == pytest.approx(2.7), "each its own, whatever the order"
+
+
+@pytest.mark.parametrize("s", [-0.7, 0.0, 0.4])
+def test_uncertainty_is_the_gaussian_likelihood_or_nearly_the_scaled_softmax(s):
+    errors = torch.tensor([0.3, -1.2, 2.0], dtype=torch.float64)
+    noise = torch.distributions.Normal(0.0, torch.tensor(math.exp(s / 2), dtype=torch.float64))
+    expected = -noise.log_prob(errors).mean() - math.log(2 * math.pi) / 2
+    total = uncertainty_of("valence", s)({"valence": mean_loss((errors**2).mean(), 3)})
+    assert total.item() == pytest.approx(expected.item(), rel=1e-12)
+
+    torch.manual_seed(0)
+    logits, ids = torch.randn(50, 4, dtype=torch.float64), torch.arange(50) % 4
+    entropy, precision = torch.nn.functional.cross_entropy, math.exp(-s)
+    total = uncertainty_of("genre", s)({"genre": mean_loss(entropy(logits, ids))})
+    # What Kendall et al. drop: log of (1/sigma) sum exp(f/sigma^2) over (sum exp f)^(1/sigma^2).
+    dropped = (logits * precision).logsumexp(1) - precision * logits.logsumexp(1) - s / 2
+    exact = entropy(logits * precision, ids)
+    assert exact.item() == pytest.approx((total + dropped.mean()).item(), rel=1e-12)
+    assert (dropped.mean().item() == pytest.approx(0, abs=1e-12)) == (s == 0)
+
+
+@pytest.mark.parametrize(("task", "best"), [("genre", math.log(2 * 0.7)),
+                                            ("valence", math.log(0.7))])
+def test_the_learned_variance_settles_where_the_formula_says(task, best):
+    weighting = uncertainty_of(task, best)
+    weighting({task: mean_loss(0.7)}).backward()
+    slope = weighting.log_variances[TASKS.index(task)].grad
+    assert slope.item() == pytest.approx(0, abs=1e-12), "where the derivative is 0"
+    again = make_weighting("uncertainty", make_heads())
+    again.load_state_dict(weighting.float().state_dict())
+    learned = [variance.item() for variance in again.log_variances]
+    assert learned == [pytest.approx(best) if name == task else 0 for name in TASKS]
+
+
+def test_the_variance_of_a_task_that_is_absent_does_not_move():
+    weighting = UncertaintyWeighting(make_heads())
+    empty = TaskLoss(torch.tensor(0.0), torch.tensor(0), torch.tensor(0))
+    weighting({"genre": mean_loss(0.2), "sentiment": empty}).backward()
+    genre, sentiment, valence = (variance.grad for variance in weighting.log_variances)
+    assert genre == pytest.approx(0.5 - 0.2) and sentiment == 0 and valence is None

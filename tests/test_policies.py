@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from training_process import make_data, make_model, weights
+from tiny import make_config, make_data, make_model, weights
 
 from experiments import drift, policies, studies, train
 from experiments.records import read_records
-from mtl_helpers.data import assert_no_leakage, overlap
-from mtl_helpers.freezing import freeze
+from mtl_helpers.data import assert_no_leakage
+from mtl_helpers.freezing import FrozenCache, freeze, unfreeze
 from mtl_helpers.model import MultiTaskModel
+from mtl_helpers.training import fit
 
 PLAIN = train.Setting("x", "x")
 
@@ -180,8 +181,7 @@ def test_the_task_that_trains_on_gets_new_sentences_and_replay_a_tenth_of_the_ol
         setting = drift.DriftSetting("none", frozen, 0)
         data = drift.new_sentences(setting)
         assert list(data.labels) == [setting.trained] and len(data) == train.SENTENCES
-        assert_no_leakage(data, train.splits()[2])
-        assert overlap(data, known) == 0
+        assert not set(data.sentences) & {*known.sentences, *train.splits()[2].sentences}
     data = drift.new_sentences(drift.DriftSetting("replay", "genre", 0))
     old, new = (data.labels[task] != -100 for task in ("genre", "sentiment"))
     assert new.sum() == train.SENTENCES and not (old & new).any()
@@ -212,3 +212,42 @@ def test_the_recorded_runs_are_what_they_say() -> None:
             starts.setdefault((setting.seed, task, later), set()).add(said["sha256"])
     assert not wrong
     assert len(starts) == 18 and all(len(found) == 1 for found in starts.values())
+
+
+# Stages
+
+
+def test_a_probe_is_followed_by_tuning_and_computes_what_is_frozen_once(monkeypatch) -> None:
+    made, cached = [], policies.cached
+    monkeypatch.setattr(policies, "cached",
+                        lambda *given: made.append(cached(*given)) or made[-1])
+    model, before = make_model(), weights(make_model())
+    probe, tuning = make_config(epochs=3), make_config(epochs=1, seed=1)
+    first, second = policies.fit_stages(model, make_data(), make_data(9), [
+        (["encoder"], probe), ([], tuning)])
+    assert [type(cache) for cache in made] == [FrozenCache]
+    assert (len(first.steps), len(second.steps)) == (15, 5)
+    alone = make_model()
+    freeze(alone, "encoder")
+    fit(alone, make_data(), config=probe)
+    unfreeze(alone, "all")
+    fit(alone, make_data(), config=tuning)
+    for name, value in weights(alone).items():
+        assert (value - weights(model)[name]).abs().max() < 1e-3, name
+        rests = "pooler" in name or "unused" in name
+        assert torch.equal(value, before[name]) == rests, name
+
+
+def test_the_table_counts_the_parameters_of_each_part_and_the_trainable_ones() -> None:
+    model = make_model("mpnet")
+    freeze(model, "layers:1", "head:sentiment")
+    rows = [line.strip("| ").split(" | ") for line in
+            policies.trainable_table(model).splitlines()[2:]]
+    counts = {name: tuple(int(number.replace(",", "")) for number in row) for name, *row in rows}
+    assert list(counts)[:3] == ["embeddings", "layer 1", "layer 2"]
+    assert counts["layer 1"][1] == counts["embeddings"][1] == counts["head:sentiment"][1] == 0
+    assert counts["layer 2"][0] == counts["layer 2"][1] > 0
+    parameters = list(model.parameters())
+    total = sum(p.numel() for p in parameters), sum(
+        p.numel() for p in parameters if p.requires_grad)
+    assert counts.pop("all") == total == tuple(map(sum, zip(*counts.values(), strict=True)))

@@ -4,6 +4,7 @@ import functools
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -12,15 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_process import make_config, make_data, make_model, same, weights
+from tiny import make_config, make_data, make_model, new_heads, same, weights
 
-from mtl_helpers import run as run_module
+from mtl_helpers import training
 from mtl_helpers.batching import SCHEDULES
-from mtl_helpers.config import TrainingConfig
+from mtl_helpers.config import Best, History, TrainingConfig
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.freezing import freeze
 from mtl_helpers.heads import ClassificationHead
-from mtl_helpers.run import Run
 from mtl_helpers.training import Objective, fit
 
 
@@ -44,33 +44,35 @@ def train(config, model=None, validation=None):
     return weights(model), history
 
 
-def stop_at(monkeypatch, step, where="note_step"):
-    """Let the next run raise Stop at this step: after it, before its checkpoint, or before it."""
-    kept = getattr(Run, where)
+def stop_at(monkeypatch, step, where="add_step", error=Stop):
+    """Let the next run raise an error at this step: after it, before it, or before it is saved."""
+    place = History if where == "add_step" else training
+    kept = getattr(place, where)
 
-    def stop(run, *arguments):
-        if where == "note_step":
-            kept(run, *arguments)
-        if run.step == step:
-            raise Stop
-        return None if where == "note_step" else kept(run, *arguments)
+    def stop(*arguments):
+        found = arguments[{"add_step": 2, "check_finite": 0, "save": 1}[where]]
+        if where == "add_step":
+            kept(*arguments)
+        if found == step:
+            raise error
+        return None if where == "add_step" else kept(*arguments)
 
-    monkeypatch.setattr(Run, where, stop)
-    return lambda: monkeypatch.setattr(Run, where, kept)
+    monkeypatch.setattr(place, where, stop)
+    return lambda: monkeypatch.setattr(place, where, kept)
 
 
 def train_with_stops(monkeypatch, config, *stops, model=None):
-    """The same, stopped at each (step, where), begun again with other weights, then finished.
+    """The same, stopped at each (step, where), begun again with other heads, then finished.
 
     Args:
-        model: the one that goes on; None: a new one after each stop, of another seed.
+        model: the one that goes on; None: a new one after each stop, with heads of another seed.
     """
     for seed, (step, where) in enumerate(stops):
         undo = stop_at(monkeypatch, step, where)
         with pytest.raises(Stop):
-            train(config, model or make_model(seed=seed))
+            train(config, model or (new_heads(make_model(), seed) if seed else make_model()))
         undo()
-    return train(config, model or make_model(seed=9))
+    return train(config, model or new_heads(make_model(), 9))
 
 
 def comparable(history):
@@ -90,8 +92,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(tmp_path, monkeypatch, s
     assert len(history.steps) in (8, 11)
     config = make_config(**{**vars(config), "checkpoint_dir": str(tmp_path / "run"),
                             "checkpoint_every": 2})
-    found, again = train_with_stops(monkeypatch, config, (3, "note_step"), (5, "note_step"),
-                                    (6, "save_if_due"), (7, "check_finite"))
+    found, again = train_with_stops(monkeypatch, config, (3, "add_step"), (5, "add_step"),
+                                    (6, "save"), (7, "check_finite"))
     assert same(expected, found)
     assert comparable(again) == comparable(history)
 
@@ -106,7 +108,7 @@ class ScaledHead(ClassificationHead):
 
 def test_a_run_with_a_head_and_a_backward_of_ones_own_goes_on(tmp_path, monkeypatch):
     def model(seed=0):
-        found = make_model(seed=seed)
+        found = new_heads(make_model(), seed) if seed else make_model()
         head = ScaledHead(16, ["negative", "positive"])
         head.load_state_dict(found.heads["sentiment"].state_dict())
         found.heads["sentiment"] = head
@@ -138,12 +140,13 @@ def test_a_run_stopped_before_its_first_save_keeps_the_weights_it_began_with(
         tmp_path, monkeypatch):
     expected, history = train(make_config())
     config = make_config(checkpoint_dir=str(tmp_path))
-    found, again = train_with_stops(monkeypatch, config, (1, "note_step"), (4, "check_finite"))
+    found, again = train_with_stops(monkeypatch, config, (1, "add_step"), (4, "check_finite"))
     assert same(expected, found) and comparable(history) == comparable(again)
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"accumulate": 3, "weighting": "log_k"}, {"dtype": "bfloat16", "layer_decay": 0.5}])
+    {}, {"weighting": {"genre": 0.3, "sentiment": 2.0, "valence": 0.0, "unused": 1.0}},
+    {"dtype": "bfloat16", "layer_decay": 0.5}])
 def test_the_same_model_goes_on_after_an_interruption(tmp_path, monkeypatch, settings):
     """What a notebook does: the gradients of the interrupted step are still in the model."""
     expected, _ = train(make_config(**settings))
@@ -153,20 +156,20 @@ def test_the_same_model_goes_on_after_an_interruption(tmp_path, monkeypatch, set
 
 
 def test_the_best_weights_may_be_from_before_the_stop(tmp_path, monkeypatch):
-    settings = {"select": "worst", "epochs": 3, "checkpoint_every": 4, "patience": 2,
+    settings = {"select": "mean", "epochs": 3, "checkpoint_every": 4, "patience": 2,
                 "checkpoint_dir": str(tmp_path)}
-    scores = {5: 0.9, 10: 0.4, 15: 0.5}
-    monkeypatch.setattr(run_module, "_score", lambda *_: scores[len(seen)])
-    seen, note_step = [], Run.note_step
+    scores, seen = {5: 0.9, 10: 0.4, 15: 0.5}, []
+    monkeypatch.setattr(Best, "judge", lambda *_: scores[seen[-1]])
+    add_step = History.add_step
 
-    def note(run, *arguments):
-        note_step(run, *arguments)
-        seen[:] = range(run.step)
+    def note(history, epoch, step, *rest):
+        add_step(history, epoch, step, *rest)
+        seen.append(step)
 
-    monkeypatch.setattr(Run, "note_step", note)
+    monkeypatch.setattr(History, "add_step", note)
     expected, history = train(make_config(**{**settings, "checkpoint_dir": None}))
     assert history.best_step == 5 and len(history.steps) == 15
-    found, again = train_with_stops(monkeypatch, make_config(**settings), (9, "note_step"),
+    found, again = train_with_stops(monkeypatch, make_config(**settings), (9, "add_step"),
                                     (13, "check_finite"))
     assert same(expected, found) and comparable(history) == comparable(again)
 
@@ -178,13 +181,15 @@ def refuse_to_train(*_):
 @pytest.mark.parametrize("settings", [
     {}, {"max_steps": 7}, {"select": "genre", "patience": 1, "epochs": 50, "encoder_lr": 0.0,
                            "head_lr": 0.0}])
-def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch, settings):
+def test_a_finished_run_is_not_trained_again(tmp_path, monkeypatch, caplog, settings):
     config = make_config(checkpoint_dir=str(tmp_path), **settings)
     expected, history = train(config)
     assert len(history.steps) in (7, 10)
     monkeypatch.setattr(Objective, "forward", refuse_to_train)
-    model = make_model(seed=1)
-    found, again = train(config, model)
+    model = new_heads(make_model(), 1)
+    with caplog.at_level(logging.WARNING):
+        found, again = train(config, model)
+    assert f"{tmp_path} holds a finished run: nothing is left to train" in caplog.text
     assert same(expected, found) and comparable(again) == comparable(history)
     assert not any(module.training for module in model.modules())
 
@@ -198,7 +203,7 @@ def test_where_and_how_often_it_saves_may_change(tmp_path, monkeypatch):
     undo()
     (tmp_path / "here").rename(tmp_path / "there")
     second = make_config(checkpoint_dir=str(tmp_path / "there"), checkpoint_every=1, progress=True)
-    model = make_model(seed=1)
+    model = new_heads(make_model(), 1)
     found, history = train(second, model)
     assert same(expected, found)
     assert history.steps[6]["step"] == 7 and len(history.steps) == 10
@@ -216,10 +221,10 @@ def stopped(tmp_path_factory):
     return folder
 
 
-OTHER = {"epochs": 3, "max_steps": 9, "batch_size": 9, "accumulate": 2, "encoder_lr": 1.0,
+OTHER = {"epochs": 3, "max_steps": 9, "batch_size": 9, "encoder_lr": 1.0,
          "head_lr": 1.0, "layer_decay": 0.9, "weight_decay": 0.2, "warmup": 0.2, "clip_norm": 0.5,
-         "schedule": "alternating", "temperature": 3.0, "weighting": "log_k", "dtype": "bfloat16",
-         "group_by_length": False, "seed": 1, "select": "mean", "validate_every": 2}
+         "schedule": "alternating", "temperature": 3.0, "weighting": "uncertainty",
+         "dtype": "bfloat16", "seed": 1, "select": "mean", "validate_every": 2}
 
 
 def test_every_setting_is_changed_in_a_test():
@@ -230,7 +235,7 @@ def test_every_setting_is_changed_in_a_test():
 @pytest.mark.parametrize("name", OTHER)
 def test_another_setting_is_refused_by_name(stopped, name):
     config = make_config(checkpoint_dir=str(stopped), **{name: OTHER[name]})
-    model = make_model(seed=1)
+    model = new_heads(make_model(), 1)
     before = weights(model)
     with pytest.raises(ValueError, match=f"holds a run with another {name}: .* there, .* here"):
         train(config, model, VALIDATION)
@@ -292,19 +297,21 @@ def with_encoder(**settings):
     (make_model, TRAIN, with_label(VALIDATION, "genre", 0, -100), "validation labels of genre"),
     (make_model, TRAIN, with_sentence(VALIDATION, 0, "it"), "validation sentences"),
     (make_model, TRAIN, None, "validation sentences"),
-    (lambda: frozen("embeddings"), TRAIN, VALIDATION, "shape or freezing of the model"),
-    (lambda: frozen("head:unused"), TRAIN, VALIDATION, "shape or freezing of the model"),
-    (lambda: make_model(dtype=torch.float64), TRAIN, VALIDATION, "shape or freezing of the model"),
-    (lambda: make_model("mpnet"), TRAIN, VALIDATION, "shape or freezing of the model"),
+    (lambda: frozen("embeddings"), TRAIN, VALIDATION, "shape, dropout or freezing of the model"),
+    (lambda: frozen("head:unused"), TRAIN, VALIDATION,
+     "shape, dropout or freezing of the model"),
+    (lambda: make_model(dtype=torch.float64), TRAIN, VALIDATION,
+     "shape, dropout or freezing of the model"),
+    (lambda: make_model("mpnet"), TRAIN, VALIDATION, "shape, dropout or freezing of the model"),
     (lambda: with_head(unused=ClassificationHead(16, ["no", "perhaps"])), TRAIN, VALIDATION,
      "head unused"),
     (lambda: with_head(more=ClassificationHead(16, ["no", "yes"])), TRAIN, VALIDATION,
-     "shape or freezing of the model"),
-    (lambda: with_encoder(pooling="max"), TRAIN, VALIDATION, "pooling"),
-    (lambda: with_encoder(normalize=False), TRAIN, VALIDATION, "normalize"),
-    (lambda: with_encoder(max_length=5), TRAIN, VALIDATION, "max_length"),
-    (with_other_dropout, TRAIN, VALIDATION, "dropout of the model"),
-    (with_another_word, TRAIN, VALIDATION, "tokenizer")])
+     "shape, dropout or freezing of the model"),
+    (lambda: with_encoder(pooling="max"), TRAIN, VALIDATION, "tokenizer, pooling or length"),
+    (lambda: with_encoder(normalize=False), TRAIN, VALIDATION, "tokenizer, pooling or length"),
+    (lambda: with_encoder(max_length=5), TRAIN, VALIDATION, "tokenizer, pooling or length"),
+    (with_other_dropout, TRAIN, VALIDATION, "shape, dropout or freezing of the model"),
+    (with_another_word, TRAIN, VALIDATION, "tokenizer, pooling or length")])
 def test_other_data_or_another_model_is_refused_by_name(stopped, model, train, validation, named):
     message = f"holds a run with another {named}: .* there, .* here; give this run its own folder"
     with pytest.raises(ValueError, match=message):
@@ -315,7 +322,7 @@ def test_another_way_to_combine_gradients_is_refused(stopped):
     def together(losses):
         torch.stack([*losses.values()]).sum().backward()
 
-    with pytest.raises(ValueError, match="another backward: None there, 'together' here"):
+    with pytest.raises(ValueError, match="another backward: 'NoneType' there, 'together' here"):
         fit(make_model(), TRAIN, VALIDATION, make_config(checkpoint_dir=str(stopped)), together)
 
 
@@ -332,8 +339,8 @@ def test_a_broken_newest_checkpoint_is_named_and_skipped(tmp_path, monkeypatch, 
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        found, again = train(config, make_model(seed=1))
-    assert "step-00000006 is broken and was skipped" in caplog.text and name in caplog.text
+        found, again = train(config, new_heads(make_model(), 1))
+    assert "step-00000006 can't be used and was skipped" in caplog.text
     assert same(expected, found) and comparable(again) == comparable(history)
 
 
@@ -352,8 +359,64 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch
         patch.setattr(Path, "rename", full)
         with pytest.raises(OSError, match="step 6 could not be saved"):
             train(config)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
-    assert same(expected, train(config, make_model(seed=1))[0])
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == [
+        "step-00000002", "step-00000004"]
+    assert same(expected, train(config, new_heads(make_model(), 1))[0])
+
+
+# Another encoder
+
+def test_only_an_encoder_of_the_run_goes_on(tmp_path, monkeypatch):
+    settings = {**SELECTING, "epochs": 4, "checkpoint_dir": str(tmp_path)}
+    undo = stop_at(monkeypatch, 13)
+    model = make_model()
+    with pytest.raises(Stop):
+        train(make_config(**settings), model)  # its weights are the best ones now
+    undo()
+    other = make_model(seed=1)
+    before = weights(other)
+    with pytest.raises(ValueError, match="holds a run with another encoder: .* there, .* here"):
+        train(make_config(**settings), other)
+    assert same(before, weights(other)), "a refused run leaves the model as it was"
+    latest = make_model()
+    latest.load_state_dict(training.load_checkpoint(tmp_path)[1]["model"])
+    expected, _ = train(make_config(**{**settings, "checkpoint_dir": None}))
+    for number, goes_on in enumerate((model, latest, make_model())):
+        shutil.copytree(tmp_path, tmp_path.with_name(f"copy-{number}"))
+        config = make_config(**{**settings, "checkpoint_dir": tmp_path.with_name(f"copy-{number}")})
+        assert same(expected, train(config, goes_on)[0]), number
+
+
+# Interruptions
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, training.TrainingDiverged])
+@pytest.mark.parametrize("select", [None, "mean"])
+@pytest.mark.parametrize("where", ["add_step", "check_finite", "validation", "save"])
+def test_an_interrupted_fit_keeps_what_it_has(tmp_path, monkeypatch, error, select, where):
+    """Interrupted in step 13 of 20, or in its validation or its save."""
+    config = make_config(epochs=4, select=select, checkpoint_dir=str(tmp_path), validate_every=13,
+                         checkpoint_every=13)
+    taken, add_step = {}, History.add_step
+
+    def note(history, epoch, step, *rest):
+        taken[step] = weights(model)
+        add_step(history, epoch, step, *rest)
+
+    monkeypatch.setattr(History, "add_step", note)
+    if where == "validation":
+        def evaluate(*_):
+            raise error
+        monkeypatch.setattr(training, "evaluate", evaluate)
+    else:
+        stop_at(monkeypatch, 13, where, error)
+    model = make_model()
+    with pytest.raises(error) as caught:
+        train(config, model, VALIDATION)
+    made = 12 if where == "check_finite" else 13
+    assert [row["step"] for row in caught.value.history.steps] == list(range(1, made + 1))
+    assert not any(module.training for module in model.modules())
+    assert same(weights(model), taken[made])
+    assert [path.name for path in tmp_path.glob("step-*")] == ["step-00000000"]
 
 
 # Kills

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from experiments import analysis, gradients, records, studies, train
+from experiments import analysis, records, studies, train, weightings
 
 ARM = {(setting.study, setting.arm): setting for setting, *_ in studies.ARMS}
 RECORDED = {arm: found for arm in ARM if (found := analysis.runs(*arm))}
@@ -119,7 +119,7 @@ def test_probabilities_survive_as_digits() -> None:
     assert np.allclose(found.sum(axis=1), 1)
 
 
-@pytest.mark.parametrize("name", gradients.AGGREGATORS)
+@pytest.mark.parametrize("name", weightings.AGGREGATORS)
 @pytest.mark.parametrize("conflict", [False, True])
 def test_combined_gradients(name: str, conflict: bool) -> None:
     torch.manual_seed(0)
@@ -137,7 +137,7 @@ def test_combined_gradients(name: str, conflict: bool) -> None:
     parts = (torch.autograd.grad(loss, shared, retain_graph=True)
              for loss in losses().values())
     a, b = (torch.cat([part.flatten() for part in row]) for row in parts)
-    gradients.backward(model, name)(losses())
+    weightings.backward(model, name)(losses())
     found = torch.cat([parameter.grad.flatten() for parameter in shared])
     if not conflict:
         assert torch.allclose(found, a + b, atol=1e-5)
@@ -157,3 +157,14 @@ def test_a_recorded_run_can_be_made_again(task) -> None:
     assert fresh["labels"] == recorded["labels"] and fresh["passes"] == recorded["passes"]
     for metric in ("accuracy", "macro_f1"):
         assert abs(recorded["test"][task][metric] - fresh["test"][task][metric]) < 0.02
+
+
+def test_over_log_k_a_uniform_guess_costs_one_in_every_classification() -> None:
+    for record in analysis.runs("weighting", "log_k"):  # it keeps the name
+        assert record["config"]["weighting"] == "log_k"
+    setting = replace(ARM["weighting", "log_k"], tasks=("genre", "sentiment", "valence"))
+    weights = train.training_config(setting).weighting
+    assert weights.pop("valence") == 1
+    for task, weight in weights.items():
+        guess = torch.zeros(1, len(train.LABELS[task]))
+        assert weight * nn.functional.cross_entropy(guess, torch.tensor([0])) == pytest.approx(1)

@@ -1,4 +1,4 @@
-"""Tiny models and data to train in tests, and training in processes of its own: killed, or two."""
+"""Training in processes of its own: killed, or two together."""
 
 import json
 import os
@@ -10,99 +10,30 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    BertConfig,
-    BertModel,
-    DistilBertConfig,
-    DistilBertModel,
-    MPNetConfig,
-    MPNetModel,
-    PreTrainedTokenizerFast,
-    RobertaConfig,
-    RobertaModel,
-)
+from tiny import make_config, make_data, make_model, new_heads, same, weights
 
 from mtl_helpers.batching import SCHEDULES
 from mtl_helpers.checkpoint import load_checkpoint
-from mtl_helpers.config import TrainingConfig
-from mtl_helpers.data import LabelledSentences
-from mtl_helpers.encoder import SentenceEncoder
+from mtl_helpers.config import History
 from mtl_helpers.freezing import freeze
-from mtl_helpers.heads import ClassificationHead, RegressionHead
-from mtl_helpers.model import MultiTaskModel
-from mtl_helpers.run import Run
 from mtl_helpers.training import fit
 
-WORDS = "the a film phone senator is was very not good bad plain loved hated saw it".split()
-TASKS = ("genre", "sentiment", "valence")
 
+def on_each_step(act):
+    """Let `act` be called with the number of each step to come; returns what ends that."""
+    add_step = History.add_step
 
-def make_encoder(kind="bert", dropout=0.1):
-    """One or two layers of 16 dimensions with random weights; a tokenizer that knows 17 words."""
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, "poison"]
-    vocabulary = {token: i for i, token in enumerate(tokens)}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)])
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]",
-        sep_token="[SEP]", model_max_length=24)
-    shared = {"vocab_size": len(tokens), "max_position_embeddings": 32, "pad_token_id": 0}
-    if kind == "distilbert":
-        backbone = DistilBertModel(DistilBertConfig(
-            dim=16, n_layers=2, n_heads=2, hidden_dim=24, dropout=dropout,
-            attention_dropout=dropout, **shared))
-        return SentenceEncoder(backbone, wrapped)
-    config, kind_of_model = {"bert": (BertConfig, BertModel), "mpnet": (MPNetConfig, MPNetModel),
-                             "roberta": (RobertaConfig, RobertaModel)}[kind]
-    settings = config(
-        hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=24,
-        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, **shared)
-    return SentenceEncoder(kind_of_model(settings), wrapped)
+    def told(history, epoch, step, *rest):
+        add_step(history, epoch, step, *rest)
+        act(step)
 
+    def end():
+        History.add_step = add_step
 
-def make_model(kind="bert", seed=0, dropout=0.1, dtype=torch.float32):
-    """A model with heads for three tasks, and one for a task that no data here has."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        heads = {"genre": ClassificationHead(16, ["review", "news", "tweet"], 8, dropout),
-                 "sentiment": ClassificationHead(16, ["negative", "positive"], dropout=dropout),
-                 "valence": RegressionHead(16, dropout=dropout),
-                 "unused": ClassificationHead(16, ["no", "yes"], dropout=dropout)}
-        return MultiTaskModel(make_encoder(kind, dropout), heads).eval().to(dtype)
-
-
-def make_data(n=37, seed=0):
-    """Sentences of 1 to 15 words: genre for all, sentiment for a third, valence for a fifth."""
-    rng = np.random.default_rng(seed)
-    sentences = [" ".join(rng.choice(WORDS, size=rng.integers(1, 16))) for _ in range(n)]
-    labels = {"genre": rng.permutation(np.arange(n) % 3), "sentiment": np.full(n, -100),
-              "valence": np.full(n, np.nan)}
-    labels["sentiment"][::3] = np.arange(len(labels["sentiment"][::3])) % 2
-    labels["valence"][1::5] = rng.normal(size=len(labels["valence"][1::5]))
-    return LabelledSentences(sentences, labels)
-
-
-def make_config(**settings):
-    plain = {"epochs": 2, "batch_size": 8, "dtype": "float32", "encoder_lr": 1e-3,
-             "progress": False}
-    return TrainingConfig(**plain | settings)
-
-
-def weights(model):
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
-
-
-def same(first, second):
-    """Whether two dicts of tensors are equal to the bit."""
-    return first.keys() == second.keys() and all(
-        torch.equal(first[name].view(torch.uint8), second[name].view(torch.uint8))
-        for name in first)
+    History.add_step = told
+    return end
 
 
 # Killed processes
@@ -110,17 +41,12 @@ def same(first, second):
 
 def train_and_tell(schedule, folder, file, pipe):
     """Train with a checkpoint a step, say each step into the pipe, and save the final weights."""
-    note_step, fsync = Run.note_step, os.fsync
-
-    def tell(run, *arguments):
-        note_step(run, *arguments)
-        os.write(pipe, b"%d\n" % run.step)
-
     def slow(descriptor):
         time.sleep(0.02)
         return os.fstat(descriptor)
 
-    Run.note_step, os.fsync = tell, slow
+    fsync, os.fsync = os.fsync, slow
+    end = on_each_step(lambda step: os.write(pipe, b"%d\n" % step))
     try:
         model = make_model()
         fit(model, make_data(), make_data(20, seed=1), make_config(
@@ -128,7 +54,8 @@ def train_and_tell(schedule, folder, file, pipe):
             validate_every=3, checkpoint_dir=str(folder), checkpoint_every=1))
         save_file(weights(model), file)
     finally:
-        Run.note_step, os.fsync = note_step, fsync
+        os.fsync = fsync
+        end()
 
 
 def unfinished(folder):
@@ -188,36 +115,37 @@ def kill_often(folder, kills, inside, schedules):
 # Two processes
 
 
-def train_together(schedule, processes, seed=0, **settings):
+def train_together(schedule, processes, heads=None, **settings):
     """Train in float64 without dropout: final weights, and what the history says of the steps.
 
     One head is frozen, one has no labels, and the last batch has one sentence.
     """
-    model = make_model(seed=seed, dropout=0.0, dtype=torch.float64)
+    model = make_model(dropout=0.0, dtype=torch.float64)
+    if heads is not None:
+        new_heads(model, heads)
     freeze(model, "head:sentiment")
     history = fit(model, make_data(13), make_data(20, seed=1), make_config(
-        schedule=schedule, processes=processes, batch_size=4, weight_decay=0.1, select="worst",
-        patience=1, accumulate=2 if schedule == "joint" else 1, **settings))
+        schedule=schedule, processes=processes, batch_size=4, weight_decay=0.1, select="mean",
+        patience=1, **settings))
     return weights(model), history
 
 
 def continue_together(schedule, folder):
-    """Stop two processes after their fifth step; they go on with a model of other weights."""
-    note_step, settings = Run.note_step, {"checkpoint_dir": str(folder), "checkpoint_every": 2}
+    """Stop two processes after their fifth step; they go on with a model of other heads."""
+    settings = {"checkpoint_dir": str(folder), "checkpoint_every": 2}
 
-    def stop(run, *arguments):
-        note_step(run, *arguments)
-        if run.step == 5:
+    def stop(step):
+        if step == 5:
             raise KeyboardInterrupt
 
-    Run.note_step = stop
+    end = on_each_step(stop)
     try:
         train_together(schedule, 2, **settings)
-    except KeyboardInterrupt:
-        pass
+    except KeyboardInterrupt as error:
+        assert len(error.history.steps) == 5
     finally:
-        Run.note_step = note_step
-    return train_together(schedule, 2, seed=1, **settings)[0]
+        end()
+    return train_together(schedule, 2, heads=1, **settings)[0]
 
 
 def refusal(processes):

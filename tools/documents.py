@@ -1,7 +1,7 @@
 """Execute the documents of the series, rewrite them, and compare them with a fresh run.
 
     run               execute into build/, and say how long each document took
-    update            execute, and rewrite the committed notebooks
+    update            execute, rewrite the committed notebooks, and say which gates fail
     check             execute, and compare with the committed notebooks
     repository URL    set the public address in every document and in the README
 """
@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import gates
 import jupytext
 import matplotlib.font_manager  # noqa: F401  (its first import on a machine prints a notice)
 import nbformat
@@ -29,7 +30,7 @@ from nbconvert import HTMLExporter, MarkdownExporter, NotebookExporter
 from nbconvert.writers import FilesWriter
 from nbformat import NotebookNode
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = gates.ROOT
 DOCUMENTS = ("Task_1.ipynb", "Task_2.ipynb", "Task_3.md", "Task_4.ipynb")
 
 EXEMPT_TAGS = {"versions", "timing"}  # what these cells print depends on the machine
@@ -39,15 +40,11 @@ IMAGE_TOLERANCE = 0.1  # share of the width and of the height
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
 URL = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
-ADDRESS = re.compile(  # of REPOSITORY, a link into Colab, a badge or what a badge links to
-    r"(?:REPOSITORY = \\?[\"']https://github\.com/|colab\.research\.google\.com/github/"
-    r"|!\[[^\]]*\]\(https://github\.com/|\)\]\(https://github\.com/)([\w.-]+/[\w.-]+)"
-)
 
 KERNEL_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm says so in notebooks without widgets
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # what tqdm says without widgets
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
 }
@@ -62,7 +59,7 @@ socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
 
 
 class ThisPythonKernel(AsyncKernelManager):
-    """A kernel of the Python that runs this file, whichever kernels the machine has registered."""
+    """A kernel of the Python that runs this file, whichever kernels are registered."""
 
     @property
     def kernel_spec(self) -> KernelSpec:
@@ -102,10 +99,7 @@ def without_software(png: bytes) -> bytes:
 
 def clean(notebook: NotebookNode) -> None:
     """Remove what differs between machines or runs without being content."""
-    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    notebook.metadata = nbformat.from_dict(
-        {"kernelspec": kernel, "language_info": {"name": "python"}}
-    )
+    notebook.metadata = nbformat.from_dict(gates.METADATA)
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
@@ -124,19 +118,21 @@ def write_build(path: Path, notebook: NotebookNode) -> None:
         where = {"name": path.stem, "path": str(path.parent)}
         resources = {"metadata": where, "unique_key": path.stem, "output_files_dir": path.stem}
         text, resources = exporter.from_notebook_node(notebook, resources)
-        FilesWriter(build_directory=str(path.parent / "build")).write(text, resources, path.stem)
+        writer = FilesWriter(build_directory=str(path.parent / "build"))
+        writer.write(text, resources, path.stem)
 
 
 def run(path: Path, offline: bool = False) -> NotebookNode:
     """Execute a document in a fresh kernel in its folder, and write it into `build`.
 
-    `offline` keeps the kernel off the network, so that the outputs do not depend on whether the
-    machine has internet. Where a cell raises, `build` has the document up to that cell.
+    `offline` keeps the kernel off the network, so that the outputs do not depend on whether
+    the machine has internet. Where a cell raises, `build` has the document up to that cell.
     """
     notebook = read(path)
     client = NotebookClient(
-        notebook, kernel_name="python3", kernel_manager_class=ThisPythonKernel, timeout=None,
-        startup_timeout=300, store_widget_state=False, record_timing=False, coalesce_streams=True,
+        notebook, kernel_name="python3", kernel_manager_class=ThisPythonKernel,
+        timeout=None, startup_timeout=300, store_widget_state=False, record_timing=False,
+        coalesce_streams=True,
     )
     try:
         with tempfile.TemporaryDirectory() as profile:
@@ -170,7 +166,8 @@ def do(verb: str, path: Path) -> list[str]:
 def compare(committed: NotebookNode, fresh: NotebookNode) -> list[str]:
     """The differences between the outputs of two runs of the same cells, one line for each."""
     problems = []
-    for number, (old, new) in enumerate(zip(committed.cells, fresh.cells, strict=True), start=1):
+    pairs = zip(committed.cells, fresh.cells, strict=True)
+    for number, (old, new) in enumerate(pairs, start=1):
         tags = set(old.metadata.get("tags", []))
         if old.cell_type != "code" or tags & EXEMPT_TAGS:
             continue
@@ -200,25 +197,48 @@ def contents(cell: NotebookNode) -> dict[str, str]:
 
 
 def text_difference(committed: str, fresh: str, tolerance: float) -> str:
-    """The first line whose words differ at all, or whose numbers differ by more than allowed."""
+    """The first line whose words differ at all, or whose numbers differ more than allowed."""
     old_lines, new_lines = committed.splitlines(), fresh.splitlines()
     if len(old_lines) != len(new_lines):
         return f"{len(new_lines)} lines, committed are {len(old_lines)}"
     for old, new in zip(old_lines, new_lines, strict=True):
-        old_words, new_words = ([" ".join(w.split()) for w in NUMBER.split(t)] for t in (old, new))
         pairs = zip(NUMBER.findall(old), NUMBER.findall(new), strict=False)
         near = all(abs(float(a) - float(b)) <= tolerance + 1e-9 for a, b in pairs)
-        if old_words != new_words or not near:
+        if words(old) != words(new) or not near:
             return f"{new.strip()!r}, committed is {old.strip()!r} (tolerance {tolerance:g})"
     return ""
 
 
+def words(line: str) -> list[str]:
+    """What stands between the numbers of a line, with single spaces."""
+    return [" ".join(part.split()) for part in NUMBER.split(line)]
+
+
 def image_difference(committed: str, fresh: str) -> str:
     """Whether two PNG images differ in width or height by more than allowed."""
-    old, new = (struct.unpack(">II", base64.b64decode(png)[16:24]) for png in (committed, fresh))
+    old, new = size(committed), size(fresh)
     if any(abs(a - b) > IMAGE_TOLERANCE * a for a, b in zip(old, new, strict=True)):
         return f"an image of {new[0]}x{new[1]} pixels, committed is {old[0]}x{old[1]}"
     return ""
+
+
+def size(image: str) -> tuple[int, int]:
+    """Width and height of an encoded PNG image in pixels."""
+    width, height = struct.unpack(">II", base64.b64decode(image)[16:24])
+    return width, height
+
+
+def failed_gates(root: Path = ROOT) -> list[str]:
+    """Every gate that the pages of a folder and the docstrings beside them fail."""
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *existing(root)]
+    pages = [page for page in pages if page.is_file()]
+    problems = gates.different_addresses(pages)
+    for page in pages:
+        problems += gates.failed(page)
+    for path in sorted((root / "mtl_helpers").glob("*.py")):
+        dangling = gates.dangling_pointers(path.read_text(encoding="utf-8"), root)
+        problems += [f"{path.name}: {problem}" for problem in dangling]
+    return problems
 
 
 def set_repository(url: str, root: Path = ROOT) -> None:
@@ -228,29 +248,32 @@ def set_repository(url: str, root: Path = ROOT) -> None:
         raise SystemExit(f"URL must be like https://github.com/OWNER/NAME, and it is {url!r}")
     paths = [path for path in [root / "README.md", *existing(root)] if path.is_file()]
     texts = {path: path.read_text(encoding="utf-8") for path in paths}
-    for old in {address for text in texts.values() for address in ADDRESS.findall(text)}:
+    for old in {address for text in texts.values() for address in gates.ADDRESS.findall(text)}:
         place = re.compile(rf"(?<=/){re.escape(old)}(?![\w-])")
         texts = {path: place.sub(match[1], text) for path, text in texts.items()}
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
-        print(f"{path.name}: {len(ADDRESS.findall(text))} places")
+        print(f"{path.name}: {len(gates.ADDRESS.findall(text))} places")
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(usage=__doc__)
     parser.add_argument("verb", choices=["run", "update", "check", "repository"])
     parser.add_argument("names", nargs="*")
-    verb, names = vars(parser.parse_args()).values()
+    verb, names = vars(parser.parse_args(arguments)).values()
     if verb == "repository":
-        return set_repository(" ".join(names))
+        return set_repository(" ".join(names), root)
     failures = 0
-    for path in [ROOT / name for name in names] or existing():
+    for path in [root / name for name in names] or existing(root):
         started = time.perf_counter()
         problems = do(verb, path)
         seconds = time.perf_counter() - started
         print(f"{path.name}: {seconds:.0f} s", *problems, sep="\n", flush=True)
         failures += bool(problems)
-    sys.exit(f"{failures} of the documents failed" if failures else 0)
+    failed = failed_gates(root) if verb == "update" else []
+    print(*failed, sep="\n", end="\n" if failed else "")
+    if failures or failed:
+        sys.exit(f"{failures} of the documents failed, and {len(failed)} gates")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,23 @@
-"""PCGrad (Yu et al. 2020) and UPGrad (Quinton and Rey 2024) for the `backward` of `fit`."""
+"""Ways to weigh or combine tasks that the weighting study tried: log K, PCGrad and UPGrad.
+
+PCGrad is of Yu et al. (2020), UPGrad of Quinton and Rey (2024); both fill the `backward` of `fit`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
 AGGREGATORS = ("PCGrad", "UPGrad")
+
+
+def log_k(classes: Mapping[str, int]) -> dict[str, float]:
+    """{task: 1 / log K}, by which a uniform guess among K classes costs 1; 1.0 where K is 0."""
+    return {task: 1 / math.log(k) if k else 1.0 for task, k in classes.items()}
 
 
 def backward(model: Any, name: str) -> Callable[[dict[str, Tensor]], None]:

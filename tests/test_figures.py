@@ -1,0 +1,150 @@
+"""Each figure: what it draws for known values, that it is legible, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments import figures
+from experiments.calibration import reliability
+
+TEN = [f"class {i}" for i in range(10)]
+
+
+def words(texts: list) -> list[str]:
+    return [text.get_text() for text in texts]
+
+
+def drawn(figure: Figure) -> list:
+    """The axes of a titled figure: no two texts touch, and all are inside and 7 points or more."""
+    figure.draw_without_rendering()
+    assert figure.get_suptitle() == "finding"
+    shown = [figure._suptitle]
+    for axis in figure.axes:
+        shown += [axis.title, axis.xaxis.label, axis.yaxis.label, *axis.texts]
+        shown += axis.get_legend().get_texts() if axis.get_legend() else []
+        for side, (low, high) in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+            shown += [tick.label1 for tick in side.get_major_ticks()
+                      if min(low, high) <= tick.get_loc() <= max(low, high)]
+    boxes = [(text, text.get_window_extent()) for text in shown
+             if text.get_text() and text.get_visible()]
+    for text, box in boxes:
+        assert text.get_fontsize() >= 7, text
+        assert figure.bbox.x0 <= box.x0 and box.x1 <= figure.bbox.x1 + 1, text
+        assert figure.bbox.y0 <= box.y0 and box.y1 <= figure.bbox.y1 + 1, text
+    for (one, box), (other, beside) in combinations(boxes, 2):
+        assert not box.overlaps(beside), (one, other)
+    return figure.axes
+
+
+def test_maps_draw_each_point_once_in_its_colour_and_no_class_on_top() -> None:
+    points, ids = np.random.default_rng(0).normal(size=(300, 2)), np.arange(300) % 2 * 2
+    row = [("one", points, ids, TEN[:3]), ("two", points, ids, TEN[:3]),
+           ("three", points, ids // 2, ["yes", "no"])]
+    axes = drawn(figures.plot_maps([row, row], "finding", "component"))
+    found = [(to_hex(part.get_facecolor()[0]), tuple(point)) for part in axes[0].collections
+             for point in np.ma.filled(part.get_offsets())]
+    colours = [figures.COLOURS[i].lower() for i in ids]  # none is of class 1, which keeps its place
+    assert sorted(found) == sorted(zip(colours, map(tuple, points), strict=True))
+    assert len({colour for colour, _ in found[:50]}) == 2
+    assert axes[0].get_legend() is None and words(axes[1].get_legend().get_texts()) == TEN[:3]
+
+
+def test_heat_maps_write_each_value_in_its_place() -> None:
+    cosines = np.array([[1.0, 0.25], [-0.5, 1.0]])
+    axis, _ = drawn(figures.plot_cosines(cosines, ["first", "second"], "finding"))
+    assert words(axis.texts) == ["1.00", "0.25", "-0.50", "1.00"]
+    norms = np.array([[1.0, 2.0], [0.0, 0.5]] * 3)
+    axis, _ = drawn(figures.plot_gradients(norms, list("abcdef"), ["one", "two"], "finding"))
+    assert words(axis.texts) == ["1.00", "2.00", "none", "0.50"] * 3
+
+
+def test_pairs_have_a_bar_at_each_mean_and_series_two_standard_errors() -> None:
+    cosines = {"A": {"same": [0.8, 1.0], "other": [0.0, 0.1]}}
+    (axis,) = drawn(figures.plot_pairs(cosines, "finding"))
+    bars = [c.get_segments()[0][0][1] for c in axis.collections if hasattr(c, "get_segments")]
+    assert bars == pytest.approx([0.9, 0.05])
+    series = {"A": np.array([[1.0, 0.0], [3.0, 0.0]]), "B": np.array([[5.0, 2.0], [5.0, 4.0]])}
+    (axis,) = drawn(figures.plot_series(series, ["a", "b"], ["place", "value"], "finding"))
+    ends = [bar[:, 1] for c in axis.containers for bar in c[2][0].get_segments()]
+    np.testing.assert_allclose(ends, [[0, 4], [0, 0], [5, 5], [1, 5]])
+
+
+def test_a_schedule_divides_joint_steps_and_losses_show_steps_means_and_floors() -> None:
+    schedules = {"joint": [("genre", "sentiment")], "in turn": [("genre",), ("sentiment",)]}
+    (axis,) = drawn(figures.plot_schedule(schedules, "finding"))
+    cells = [[(bar.get_x() + 0.5, bar.get_y(), bar.get_height()) for bar in bars]
+             for bars in axis.containers]
+    np.testing.assert_allclose(cells, [[(1, -0.4, 0.4), (1, 0.6, 0.8)],
+                                       [(1, 0, 0.4), (2, 0.6, 0.8)]], atol=1e-9)
+    assert words(axis.get_yticklabels()) == ["joint", "in turn"] and axis.yaxis_inverted()
+    with pytest.raises(TypeError, match="a tuple of tasks, got 'genre'"):
+        figures.plot_schedule({"joint": [("genre",), "genre"]}, "finding")
+    steps, losses = np.array([1, 3, 5, 7]), np.array([4.0, 2.0, 3.0, 1.0])
+    curves = {"genre": (steps, losses), "sentiment": (steps[:1], losses[:1])}
+    (axis,) = drawn(figures.plot_losses(curves, "finding", 2, {"genre": 0.5}))
+    raw, mean, floor, _, short = axis.lines
+    assert raw.get_ydata().tolist() == [4, 2, 3, 1] and floor.get_ydata() == [0.5, 0.5]
+    np.testing.assert_allclose(mean.get_data(), [[2, 4, 6], [3, 2.5, 2]])
+    assert short.get_ydata().tolist() == [4] and short.get_marker() != mean.get_marker()
+
+
+def test_confusions_have_true_rows_counts_and_shares_of_each_row() -> None:
+    counts, few = np.array([[1012, 4, 3], [2, 5, 1], [0, 0, 0]]), np.array([[1, 3], [0, 2]])
+    matrices = {"all": (counts, TEN[:3]), "few": (few, ["no", "yes"]), "new": (few, ["no", "yes"])}
+    axes = drawn(figures.plot_confusions(matrices, "finding"))
+    assert len(axes) == 3 and not axes[0].images[0].get_array()[2].any()  # blue never occurs
+    assert words(axes[1].texts) == ["1\n25%", "3\n75%", "0\n0%", "2\n100%"]
+    assert [text.get_position() for text in axes[1].texts] == [(0, 0), (1, 0), (0, 1), (1, 1)]
+    with pytest.raises(ValueError, match=r"'all' has 2 classes, got \(3, 3\)"):
+        figures.plot_confusions({"all": (counts, ["no", "yes"])}, "finding")
+
+
+def test_reliability_and_intervals_stand_where_their_numbers_say() -> None:
+    probabilities = np.array([[0.9, 0.1]] * 6 + [[0.35, 0.65]] * 2)
+    curves = {"before": reliability([0, 0, 0, 1, 1, 1, 1, 1], probabilities)}
+    axis, _ = drawn(figures.plot_reliability({"genre": curves, "tone": curves}, "finding"))
+    np.testing.assert_allclose(axis.collections[0].get_offsets(), [[0.65, 1], [0.9, 0.5]])
+    assert np.diff(axis.collections[0].get_sizes()) == pytest.approx(300 * (6 - 2) / 8)
+    panels = {"genre": {"joint": (0.94, 0.93, 0.96), "alone": (0.9, 0.9, 0.92)},
+              "tone": {"alone": (0.7, 0.65, 0.72)}}
+    lines = {"tone": {"majority": 0.22, "human": 0.52}}
+    axes = drawn(figures.plot_intervals(panels, "finding", "macro-F1", lines))
+    found = [(c[0].get_ydata()[0], c[0].get_xdata()[0], *c[2][0].get_segments()[0][:, 0])
+             for axis in axes for c in axis.containers]
+    np.testing.assert_allclose(found, [(0, 0.94, 0.93, 0.96), (1, 0.9, 0.9, 0.92),
+                                       (1, 0.7, 0.65, 0.72)])
+    assert words(axes[1].texts) == ["majority 0.22", "human 0.52"]
+    with pytest.raises(ValueError, match="negative"):  # a value outside its interval
+        figures.plot_intervals({"genre": {"joint": (0.5, 0.6, 0.7)}}, "finding", "macro-F1")
+
+
+def test_many_classes_curves_and_tasks_differ_and_are_legible() -> None:
+    assert len({tuple(figures.style(i).values()) for i in range(64)}) == 64
+    points, ids = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 10
+    drawn(figures.plot_maps([[("ten", points, ids, TEN)] * 2], "finding", "component"))
+    drawn(figures.plot_losses({name: (ids, points[:, 0]) for name in TEN}, "finding"))
+    drawn(figures.plot_series({name: points for name in TEN}, "ab", "xy", "finding"))
+    drawn(figures.plot_pairs({"A": {name: [0.1, 0.2] for name in TEN}}, "finding"))
+    drawn(figures.plot_confusions({"twenty": (np.eye(20, dtype=int), 2 * TEN)}, "finding"))
+    (axis,) = drawn(figures.plot_schedule({"a": [(name,) for name in TEN]}, "finding"))
+    assert len({(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in axis.containers}) == 10
+
+
+def test_a_busy_figure_takes_few_bytes_in_a_notebook_and_keeps_its_colours() -> None:
+    figure, ((axis,),) = figures.new_figure()
+    for index, colour in enumerate(figures.COLOURS):  # bands over bands
+        values = np.random.default_rng(index).normal(0, 0.1, size=11).cumsum()
+        axis.fill_between(range(11), values - 0.3, values + 0.3, alpha=0.15, color=colour)
+        axis.plot(values, color=colour, marker="o", markersize=4, linewidth=1.2)
+    png = figure._repr_png_()
+    shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).reshape(-1, 3).astype(int)
+    for colour in figures.COLOURS:
+        assert np.abs(shown - 255 * np.array(to_rgb(colour))).max(axis=1).min() < 4, colour
+    assert len(png) < 40_000
