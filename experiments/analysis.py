@@ -27,8 +27,9 @@ class Estimate(NamedTuple):
         return format(self, "")
 
     def __format__(self, sign: str) -> str:
-        """As text; "+" shows the sign of a gain."""
-        return f"{self.value:{sign}.3f} ± {self.margin:.3f}"
+        """In points of 100, as text that no line breaks; "+" shows the sign of a gain."""
+        text = f"{100 * self.value:{sign}.1f}\N{NO-BREAK SPACE}±\N{NO-BREAK SPACE}"
+        return text.replace("-", "\N{MINUS SIGN}") + f"{100 * self.margin:.1f}"
 
 
 class PairedTest(NamedTuple):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+from IPython.display import Markdown
+
 from mtl_helpers import History
 
 
@@ -19,6 +21,27 @@ def table(columns: Sequence[object], rows: Iterable[Sequence[object]], text: int
 
 def line(cells: Sequence[object]) -> str:
     return "".join("| " if cell is None else f"| {cell} " for cell in cells) + "|"
+
+
+def show(columns: Sequence[str], rows: Iterable[Sequence[object]], decimals: int = 1,
+         text: int = 1) -> Markdown:
+    """A table that a notebook draws; a cell's last expression.
+
+    Args:
+        columns: names of the columns.
+        rows: their cells: text, numbers or None. A float gets `decimals` digits, an int its
+            commas.
+        text: how many of the first columns are aligned to the left.
+    """
+    return Markdown(table(columns, [[shown(cell, decimals) for cell in row] for row in rows],
+                          text))
+
+
+def shown(cell: object, decimals: int = 1) -> object:
+    """A number as a table shows it, with a minus sign that no line breaks behind."""
+    if isinstance(cell, float):
+        return f"{cell:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
+    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else cell
 
 
 def schedule_table(history: History) -> str:

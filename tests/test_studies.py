@@ -74,7 +74,7 @@ def test_scores_and_gains_are_means_over_seeds_with_intervals() -> None:
     back = analysis.gain("sentiment", ("arms", "joint"), ("arms", "sentiment"))
     assert abs(there.value + back.value) < 1e-12 and abs(there.margin - back.margin) < 1e-12
     one = analysis.Estimate(0.25, 0.1, 3)
-    assert (f"{one:+}", f"{one}") == ("+0.250 ± 0.100", "0.250 ± 0.100")
+    assert f"{one:+} {one}".replace("\N{NO-BREAK SPACE}", "_") == "+25.0_±_10.0 25.0_±_10.0"
 
 
 def test_runs_of_a_seed_are_compared_where_each_seed_has_other_sentences() -> None:
