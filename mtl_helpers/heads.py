@@ -157,7 +157,7 @@ def check_labels(heads: Heads, labels: Labels, size: int) -> None:
         valid = f"ids below {head.output_dim}, or -100" if ids else "finite floats, or NaN"
         rule = f"labels[{task!r}] must be ({size},) {valid} where the label is missing"
         try:
-            values = torch.as_tensor(given)
+            values = torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
             raise ValueError(f"{rule}, got {given!r:.60}") from error
         wrong_kind = values.dtype == torch.bool or values.is_floating_point() == ids
@@ -197,12 +197,12 @@ def masked_losses(heads: Heads, logits: Mapping[str, Tensor], labels: Labels,
     losses = {}
     for task, given in labels.items():
         outputs = logits[task].to(torch.promote_types(logits[task].dtype, torch.float32))
-        values = torch.as_tensor(given).to(outputs.device)
+        values = torch.as_tensor(given, device=outputs.device)
         missing = ~has_label(values)  # (B,)
         head: Any = heads[task]
         each = head.loss(outputs, values.masked_fill(missing, 0))  # (B,)
         count = (~missing).sum()
-        whole = count if batch_counts is None else torch.as_tensor(batch_counts[task])
+        whole = count if batch_counts is None else count.new_tensor(batch_counts[task])
         losses[task] = TaskLoss(each.masked_fill(missing, 0).sum(), count, whole)
     return losses
 
@@ -241,7 +241,8 @@ class UncertaintyWeighting(nn.Module):
         self.weights = {task: 1.0 if head.likelihood == "categorical" else 0.5
                         for task, head in heads.items()}
         # s, in the order of the heads; apart, so that an absent task's has no gradient at all.
-        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(())) for _ in heads)
+        zero = torch.zeros((), dtype=torch.float32, device="cpu")
+        self.log_variances = nn.ParameterList(nn.Parameter(zero.clone()) for _ in heads)
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
         """{task: loss} -> scalar."""

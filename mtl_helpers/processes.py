@@ -1,16 +1,14 @@
-"""The processes that train as one, started by torchrun, or one alone; imports no sibling."""
+"""The processes that train as one, started by torchrun, or one alone. Goes with heads.py."""
 
 import atexit
 import os
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import distributed
 
-if TYPE_CHECKING:
-    from .heads import TaskLoss
+from .heads import TaskLoss
 
 
 class Processes:
@@ -25,19 +23,15 @@ class Processes:
     """
 
     def __init__(self, expected: int, device: torch.device) -> None:
-        joined = distributed.is_available() and distributed.is_initialized()
-        if joined:
-            started = distributed.get_world_size()
-        else:
-            torchrun = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
-            started = int(os.environ["WORLD_SIZE"]) if torchrun else 1
+        torchrun = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+        started = int(os.environ["WORLD_SIZE"]) if torchrun else 1
         if started != expected:
             raise ValueError(f"processes is {expected}, but {started} were started; use "
                              "torchrun --nproc-per-node N and TrainingConfig(processes=N)")
-        if started > 1 and not joined:  # torchrun's addresses serve only once
+        self.number, self.device, self.rank = started, device, 0
+        if started > 1:
             join(device)
-        self.number, self.device = started, device
-        self.rank = distributed.get_rank() if started > 1 else 0
+            self.rank = distributed.get_rank()
 
     def rows(self, rows: np.ndarray) -> np.ndarray:
         """The rows of a batch that this process computes: a part, or all of a tiny one."""
@@ -47,7 +41,7 @@ class Processes:
         """The factor of a process's loss with which the mean over processes is the batch's."""
         return self.number if len(rows) >= self.number else 1
 
-    def mean_losses(self, losses: dict[str, "TaskLoss"], share: float) -> dict[str, float]:
+    def mean_losses(self, losses: dict[str, TaskLoss], share: float) -> dict[str, float]:
         """The mean loss of each task over a whole batch, of which each process has a part."""
         means = {task: loss.mean.item() for task, loss in losses.items()}
         if self.number == 1:
@@ -66,10 +60,9 @@ class Processes:
 
 
 def join(device: torch.device) -> None:
-    """Meet the other processes, once in the life of this one."""
-    backend = "gloo"
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        backend = "nccl"
-    distributed.init_process_group(backend, timeout=timedelta(hours=2))  # others may validate
-    atexit.register(distributed.destroy_process_group)
+    """Meet the other processes, once in the life of this one: addresses serve only once."""
+    if not distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group(timeout=timedelta(hours=2))  # others may validate
+        atexit.register(distributed.destroy_process_group)

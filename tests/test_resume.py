@@ -15,8 +15,8 @@ import pytest
 import torch
 from tiny import make_config, make_data, make_model, new_heads, same, weights
 
-from mtl_helpers import training
-from mtl_helpers.batching import SCHEDULES
+from mtl_helpers import checkpoint, training
+from mtl_helpers.batching import SCHEDULES, take_labels
 from mtl_helpers.config import Best, History, TrainingConfig
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.freezing import freeze
@@ -391,9 +391,9 @@ def test_only_an_encoder_of_the_run_goes_on(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, training.TrainingDiverged])
 @pytest.mark.parametrize("select", [None, "mean"])
-@pytest.mark.parametrize("where", ["add_step", "check_finite", "validation", "save"])
+@pytest.mark.parametrize("where", ["add_step", "check_finite", "forward", "validation", "saving"])
 def test_an_interrupted_fit_keeps_what_it_has(tmp_path, monkeypatch, error, select, where):
-    """Interrupted in step 13 of 20, or in its validation or its save."""
+    """Interrupted in step 13 of 20, in its forward pass, or in its validation or its save."""
     config = make_config(epochs=4, select=select, checkpoint_dir=str(tmp_path), validate_every=13,
                          checkpoint_every=13)
     taken, add_step = {}, History.add_step
@@ -403,16 +403,23 @@ def test_an_interrupted_fit_keeps_what_it_has(tmp_path, monkeypatch, error, sele
         add_step(history, epoch, step, *rest)
 
     monkeypatch.setattr(History, "add_step", note)
+    def stop(*_):
+        raise error
+
     if where == "validation":
-        def evaluate(*_):
-            raise error
-        monkeypatch.setattr(training, "evaluate", evaluate)
+        monkeypatch.setattr(training, "evaluate", stop)
+    elif where == "forward":
+        monkeypatch.setattr(training, "take_labels", lambda *given: monkeypatch.setattr(
+            Objective, "forward", stop) if len(taken) == 12 else take_labels(*given))
+    elif where == "saving":  # when there is a folder, which has not its name yet
+        monkeypatch.setattr(checkpoint, "flush", lambda path: (
+            stop() if "00000013" in str(path) else None))
     else:
         stop_at(monkeypatch, 13, where, error)
     model = make_model()
     with pytest.raises(error) as caught:
         train(config, model, VALIDATION)
-    made = 12 if where == "check_finite" else 13
+    made = 12 if where in ("check_finite", "forward") else 13
     assert [row["step"] for row in caught.value.history.steps] == list(range(1, made + 1))
     assert not any(module.training for module in model.modules())
     assert same(weights(model), taken[made])

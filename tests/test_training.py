@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import termios
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,13 @@ from torch.nn import functional
 from training_process import train_together
 
 from mtl_helpers import training
-from mtl_helpers.batching import SCHEDULES, plan_epoch
+from mtl_helpers.batching import SCHEDULES, Tokens, count_labels, plan_epoch, take_labels
 from mtl_helpers.checkpoint import load_checkpoint
 from mtl_helpers.config import History, TrainingConfig, resolve_dtype
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.evaluation import evaluate
-from mtl_helpers.freezing import freeze, parameter_groups
+from mtl_helpers.freezing import Embeddings, FrozenCache, Given, freeze, parameter_groups
+from mtl_helpers.heads import make_weighting
 from mtl_helpers.processes import Processes
 from mtl_helpers.training import TrainingDiverged, fit
 
@@ -426,6 +428,77 @@ def test_surroundings_are_left_as_they_were(monkeypatch, fails):
     assert states() == before
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_defaults_of_torch_change_no_result(tmp_path, cached):
+    """On "meta" whatever is made without a device has no values, and could not be computed with."""
+    found = []
+    for number, (dtype, device) in enumerate((
+            (torch.float32, "cpu"), (torch.float64, "cpu"), (torch.float32, "meta"))):
+        model = make_model("mpnet")
+        freeze(model, *(["encoder"] if cached else []))
+        try:
+            torch.set_default_dtype(dtype)
+            torch.set_default_device(device)
+            cache = FrozenCache(model, make_data().sentences) if cached else None
+            for steps in (3, 6):  # begun, and continued
+                fit(model, make_data(), make_data(20, seed=1), make_config(
+                    weighting="uncertainty", select="mean", epochs=1,
+                    checkpoint_dir=tmp_path / f"{number} {steps}"), cache=cache)
+            answers = model.predict(make_data(5).sentences)
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+        found.append((weights(model), {task: torch.tensor(np.nan_to_num(
+            answer.values if answer.ids is None else answer.probabilities))
+            for task, answer in answers.items()}))
+    for other in found[1:]:
+        assert same(found[0][0], other[0]) and same(found[0][1], other[1])
+
+
+@pytest.mark.parametrize("top", [False, True])
+def test_a_step_mixes_no_devices_and_names_none_of_its_own(monkeypatch, top):
+    """On "meta", which has shapes but no values, as where a GPU's tensors meet a processor's."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **settings: nullcontext())  # "meta" has none
+    model, data, device = make_model().to("meta"), make_data(), torch.device("meta")
+    (batch, *_), rows = plan_epoch(data.labels, "joint", 8, 0, 0), np.arange(8)
+    inputs = Tokens(model.encoder, data.sentences)
+    if top:
+        freeze(model, "encoder")
+        inputs = Embeddings(torch.zeros(37, 16), inputs.lengths)
+        model.encoder = Given(16)
+    for weighting in ("sum", "uncertainty"):
+        objective = training.Objective(model, make_weighting(weighting, model.heads).to(device),
+                                       torch.bfloat16)
+        counts = count_labels(data.labels, batch)
+        ids, mask = inputs.collate(rows, device)
+        loss, losses = objective(ids, mask, take_labels(data.labels, counts, rows, device), counts)
+        loss.backward()
+        found = [ids, loss, *(one.mean for one in losses.values())]
+        found += [parameter.grad for parameter in model.heads["genre"].parameters()]
+        assert {one.device.type for one in found} == {"meta"}
+    assert mask is None or mask.device.type == "meta"
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), True),
+    (MemoryError(), True), (RuntimeError("CUDA error: an illegal memory access"), False)])
+def test_where_memory_runs_out_one_line_says_what_to_lower(monkeypatch, error, told):
+    def fail(*_):
+        raise error
+
+    model = make_model()
+    monkeypatch.setattr(type(model.encoder), "forward", fail)
+    for run, settings in (
+            (lambda: model.encoder.encode(["a film"]), "tokens_per_batch, or"),
+            (lambda: fit(model, make_data(), config=make_config()), "batch_size, or")):
+        vars(error).pop("__notes__", None)
+        with pytest.raises(type(error)) as caught:
+            run()
+        notes = getattr(caught.value, "__notes__", [])
+        assert len(notes) == told and all(f"lower {settings}" in note for note in notes)
+
+
 def test_gradients_of_before_do_not_count():
     model, other = make_model(), make_model()
     for parameter in other.parameters():
@@ -470,7 +543,7 @@ def test_a_gradient_that_is_not_finite_ends_training(snapshots):
         if len(snapshots) == 2:
             model.heads["genre"].network[1].weight.grad[0, 0] = math.inf
 
-    with pytest.raises(TrainingDiverged, match="step 3: the gradient of genre.* is not finite"):
+    with pytest.raises(TrainingDiverged, match="step 3: the gradient of .'genre'.* is not finite"):
         fit(model, make_data(), config=make_config(), backward=backward)
     assert same(weights(model), snapshots[1])
 
@@ -491,11 +564,10 @@ def change(**labels):
     (change(sentiment=np.arange(37) % 3), None, {}, "ids below 2, or -100 .*got 2"),
     (make_data(), change(genre=np.arange(37) % 4), {}, r"labels\['genre'\] must be .*ids below 3"),
     (LabelledSentences(["a", "b"], {}), None, {}, "labels has the tasks"),
-    (make_data(), make_data(), {"select": "unused"}, "select must be None, mean or one of"),
-    (make_data(), change(valence=None), {"select": "valence"}, "needs validation data with labels"),
-    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "with labels of"),
-    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"},
-     "select is 'mean', and needs validation data with labels of it"),
+    (make_data(), make_data(), {"select": "unused"}, "select must be a task, .* got 'unused'"),
+    (make_data(), change(valence=None), {"select": "valence"}, "with labels in train and valid"),
+    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "got 'sentiment'"),
+    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"}, "got 'mean'"),
     (make_data(), None, {"weighting": {"genre": 1.0}}, "weighting must have a weight for each of"),
     (make_data(), None, {"weighting": {**MIXED, "genre": -1}}, "must be finite and not negative"),
     (make_data(), None, {"processes": 2}, "processes is 2, but 1 were started; use torchrun")])
@@ -530,8 +602,11 @@ def test_torchrun_with_a_config_for_one_process_is_refused(monkeypatch):
 def test_numbers_of_numpy_are_plain_numbers(tmp_path):
     config = make_config(seed=np.int64(3), encoder_lr=np.float32(1e-4), clip_norm=np.float64(2),
                          weighting={task: np.float32(0.5) for task in (*TASKS, "unused")},
-                         checkpoint_dir=tmp_path, max_steps=np.int32(2))
-    assert type(config.seed) is int and type(config.encoder_lr) is float
+                         checkpoint_dir=tmp_path, max_steps=np.int32(2), epochs=np.array(1),
+                         head_lr=torch.tensor(0.01), progress=np.bool_(False))
+    kinds = {name: type(value) for name, value in vars(config).items()}
+    assert kinds["seed"] is kinds["max_steps"] is kinds["epochs"] is int
+    assert kinds["encoder_lr"] is kinds["head_lr"] is float and kinds["progress"] is bool
     fit(make_model(), make_data(), config=config)
     assert load_checkpoint(tmp_path)[0] == 2
 
