@@ -142,14 +142,6 @@ def test_agrees_with_a_plain_loop(settings, task_weights, tolerance):
         assert row["loss"] == pytest.approx(expected, abs=max(tolerance, 1e-9))
 
 
-def test_one_loss_with_a_wrong_scale_would_be_seen():
-    config = make_config(weighting={**MIXED, "genre": 0.31})
-    model, plain = make_model(**F64), make_model(**F64)
-    fit(model, make_data(), config=config)
-    plain_loop(plain, make_data(), config, MIXED)
-    assert distance(weights(model), weights(plain)) > 1e-6
-
-
 def test_a_backward_of_ones_own_takes_the_place_of_the_weighted_sum():
     model, other = make_model(), make_model()
     fit(model, make_data(), config=make_config())
@@ -271,31 +263,28 @@ RISING_AND_FALLING = [(0.1, 0.9, 0.5), (0.6, 0.5, 0.0), (0.3, 0.4, math.nan), (0
 @pytest.mark.parametrize(("select", "best", "scores"), [
     ("mean", 1, [0.5, 1.1 / 3, -0.1, 1.4 / 3]),
     ("genre", 2, [0.1, 0.6, 0.3, 0.2]), ("sentiment", 1, [0.9, 0.5, 0.4, 0.8]),
-    ("valence", 1, [0.5, 0.0, -1.0, 0.4])])
+    ("valence", 1, [0.5, 0.0, -1.0, 0.4]), (None, None, [None] * 4)])
 def test_the_best_weights_by_validation_are_kept(scripted, snapshots, select, best, scores):
     scored = scripted(*RISING_AND_FALLING)
     model, validation = make_model(), make_data(20, seed=1)
     history = fit(model, make_data(), validation, make_config(epochs=4, select=select))
     assert [row["score"] for row in history.epochs] == pytest.approx(scores)
-    assert history.best_step == 5 * best == history.epochs[best - 1]["step"]
-    assert same(weights(model), snapshots[5 * best - 1])
+    assert history.best_step == (best and history.epochs[best - 1]["step"])
+    assert same(weights(model), snapshots[5 * (best or 4) - 1]), "the last, where none is selected"
     assert len(snapshots) == 20, "without patience it goes on"
     assert len(scored) == 4 and all(data is validation for data in scored)
 
 
-def test_weights_are_selected_also_where_no_score_is_defined(scripted, snapshots):
-    scripted(*[(0.5, 0.5, math.nan)] * 3)
+@pytest.mark.parametrize(("settings", "script", "epochs", "best"), [
+    ({"select": "valence"}, [math.nan] * 3, 3, 5),  # where no score is defined
+    ({"select": "mean", "patience": 2}, [0.5, 0.4, 0.6, 0.6, 0.1, 0.9], 5, 15)])  # equal: no better
+def test_a_better_score_ends_the_wait(scripted, snapshots, settings, script, epochs, best):
+    scripted(*[(score,) * 3 for score in script])
     model = make_model()
     history = fit(model, make_data(), make_data(20, seed=1), make_config(
-        epochs=3, select="valence"))
-    assert history.best_step == 5 and same(weights(model), snapshots[4])
-
-
-def test_without_select_the_last_weights_are_kept(scripted, snapshots):
-    scripted(*RISING_AND_FALLING)
-    model = make_model()
-    history = fit(model, make_data(), make_data(20, seed=1), make_config(epochs=4))
-    assert same(weights(model), snapshots[-1]) and history.best_step is None
+        epochs=len(script), **settings))
+    assert len(history.epochs) == epochs and history.best_step == best
+    assert same(weights(model), snapshots[best - 1])
 
 
 @pytest.mark.parametrize(("every", "patience", "steps", "best"), [
@@ -308,14 +297,6 @@ def test_patience_stops_at_once(scripted, snapshots, every, patience, steps, bes
     assert len(history.steps) == steps and history.best_step == best
     assert [row["step"] for row in history.epochs] == list(range(every or 5, steps + 1, every or 5))
     assert same(weights(model), snapshots[best - 1])
-
-
-def test_a_better_score_ends_the_wait(scripted):
-    script = [0.5, 0.4, 0.6, 0.6, 0.1, 0.9]  # an equal score is not better
-    scripted(*[(score,) * 3 for score in script])
-    history = fit(make_model(), make_data(), make_data(20, seed=1), make_config(
-        epochs=6, select="mean", patience=2))
-    assert len(history.epochs) == 5 and history.best_step == 15
 
 
 def test_selected_weights_score_as_reported():
@@ -348,19 +329,14 @@ def test_validation_does_not_change_what_is_learned():
 # Numbers, seeds, surroundings
 
 @pytest.mark.parametrize(("fast", "computed"), [(True, torch.bfloat16), (False, None)])
-def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, fast, computed):
+def test_auto_is_bfloat16_where_hardware_has_it_and_does_not_emulate_it(
+        monkeypatch, fast, computed):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
-    assert resolve_dtype(torch.device("cpu"), "auto") == computed
-    assert resolve_dtype(torch.device("cpu"), "float32") is None
-    assert resolve_dtype(torch.device("cpu"), "bfloat16") == torch.bfloat16
-
-
-@pytest.mark.parametrize(("native", "computed"), [(True, torch.bfloat16), (False, None)])
-def test_a_gpu_that_would_emulate_bfloat16_computes_in_float32(monkeypatch, native, computed):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported",
-                        lambda including_emulation=True: including_emulation or native)
-    assert resolve_dtype(torch.device("cuda"), "auto") == computed
-    assert resolve_dtype(torch.device("cuda"), "bfloat16") == torch.bfloat16
+                        lambda including_emulation=True: including_emulation or fast)
+    for device in map(torch.device, ("cpu", "cuda")):
+        assert [resolve_dtype(device, name) for name in ("auto", "float32", "bfloat16")] == [
+            computed, None, torch.bfloat16]
 
 
 def test_bfloat16_comes_close():
@@ -455,13 +431,14 @@ def test_defaults_of_torch_change_no_result(tmp_path, cached):
         assert same(found[0][0], other[0]) and same(found[0][1], other[1])
 
 
-@pytest.mark.parametrize("top", [False, True])
+@pytest.mark.parametrize("top", [True])  # transformers reads values of a mask: none here
 def test_a_step_mixes_no_devices_and_names_none_of_its_own(monkeypatch, top):
     """On "meta", which has shapes but no values, as where a GPU's tensors meet a processor's."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **settings: nullcontext())  # "meta" has none
     model, data, device = make_model().to("meta"), make_data(), torch.device("meta")
     (batch, *_), rows = plan_epoch(data.labels, "joint", 8, 0, 0), np.arange(8)
     inputs = Tokens(model.encoder, data.sentences)
+    model.encoder.backbone.set_attn_implementation("eager")  # the others look at the mask
     if top:
         freeze(model, "encoder")
         inputs = Embeddings(torch.zeros(37, 16), inputs.lengths)
