@@ -59,7 +59,7 @@ test-all: .venv/browser lint corpus ## Run every test: documents, browser, long 
 bench: $(INSTALLED) ## Time set-up, documents, and the rivals beside ours (long; rewrites records)
 	@$(RUN) -m benchmarks
 
-repository: $(INSTALLED) ## Set the public address everywhere: make repository URL=https://github.com/OWNER/NAME
+repository: $(INSTALLED) ## Set the public address, URL=https://github.com/OWNER/NAME or git's origin, in cells and badges
 	@$(RUN) tools/documents.py repository "$(URL)"
 
 # Tests in a virtual environment of their own: its folder, and the options of pip.

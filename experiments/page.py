@@ -1,13 +1,97 @@
-"""Tables of the pages, in Markdown."""
+"""How a page begins, before anything is known to be installed, and its tables, in Markdown."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from IPython.display import Markdown
+from packaging.requirements import InvalidRequirement, Requirement
 
-from mtl_helpers import History
+if TYPE_CHECKING:
+    from mtl_helpers import History
+
+SHOWN = ("torch", "transformers", "sentence-transformers", "scikit-learn", "numpy")
+
+
+# The first cell
+
+
+def set_up() -> str:
+    """Install what is missing, print versions, and return where to compute: see `device`.
+
+    Raises:
+        OSError: if something is missing and pip cannot install it.
+    """
+    text = Path(__file__).parent.with_name("requirements.txt").read_text(encoding="utf-8")
+    wanted = [Requirement(line) for line in text.splitlines() if not line.startswith("#")]
+    install([one for one in wanted if version(one.name) is None])
+    for one in wanted:
+        found = version(one.name)
+        old = found and not one.specifier.contains(found, prereleases=True)
+        if old or one.name in SHOWN:
+            print(f"{one.name:22} {found}{f', tested from {one.specifier} on' if old else ''}")
+    chosen, named = device()
+    print(f"{'device':22} {named}")
+    return chosen
+
+
+def version(name: str) -> str | None:
+    """The version of an installed package; None where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def install(missing: Sequence[Requirement]) -> None:
+    """Install packages with pip, which may change none that is there."""
+    if not missing:
+        return
+    there = set()
+    for found in metadata.distributions():
+        with suppress(InvalidRequirement):  # an odd version is none that pip would touch
+            there.add(str(Requirement(f"{found.name}=={found.version}")))
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder, "constraints.txt")
+        constraints.write_text("\n".join(there), encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "-c", str(constraints)]
+        done = subprocess.run([*command, *map(str, missing)], capture_output=True, text=True)
+    if done.returncode:
+        names = " ".join(one.name for one in missing)
+        raise OSError(f"{names} must be installed, and pip could not do it: connect to the "
+                      f"internet and run this cell again, or install by hand. pip says: "
+                      f"{done.stderr.strip()[-300:]}")
+    importlib.invalidate_caches()
+
+
+def device() -> tuple[str, str]:
+    """Where a page computes, "cuda", "mps" or "cpu", and that in words.
+
+    The variable MTL_HELPERS_DEVICE chooses; without it, a GPU is taken where there is one.
+    """
+    import torch
+
+    chosen = os.environ.get("MTL_HELPERS_DEVICE", "")
+    if not chosen:
+        chosen = "mps" if torch.backends.mps.is_available() else "cpu"
+        chosen = "cuda" if torch.cuda.is_available() else chosen
+    if chosen == "cuda":
+        return chosen, f"cuda, {torch.cuda.get_device_name()}"
+    threads = f"cpu, {torch.get_num_threads()} threads"
+    return chosen, threads if chosen == "cpu" else f"{chosen}, Apple's GPU"
+
+
+# Tables
 
 
 def table(columns: Sequence[object], rows: Iterable[Sequence[object]], text: int = 1) -> str:

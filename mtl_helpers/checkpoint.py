@@ -194,7 +194,8 @@ def _pack(value: Any, place: str, tensors: dict[str, torch.Tensor]) -> Any:
                          for key, part in value.items()]}
     if isinstance(value, torch.Tensor) and value.layout == torch.strided:
         with contextlib.suppress(KeyError, NotImplementedError):  # complex128; without data
-            copy = torch.empty(value.shape, dtype=value.dtype).copy_(value.detach())
+            copy = torch.empty(value.shape, dtype=value.dtype, device="cpu")
+            copy.copy_(value.detach())
             save({place: copy.new_empty(0)})
             tensors[place] = copy
             return {"tensor": place}

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import numbers
-import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -63,24 +61,20 @@ class TrainingConfig:
     progress: bool = True  # a line an epoch, and a bar in terminals
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "processes"):
-            self._check_number(name, numbers.Integral, 1)
-        for name in ("max_steps", "patience", "validate_every", "checkpoint_every"):
-            if getattr(self, name) is not None:
-                self._check_number(name, numbers.Integral, 1)
-        self._check_number("seed", numbers.Integral, 0)
-        for name in ("encoder_lr", "head_lr", "weight_decay"):
-            self._check_number(name, numbers.Real, 0)
-        for name in ("warmup", "layer_decay"):
-            self._check_number(name, numbers.Real, 0, most=1)
-        self._check_number("temperature", numbers.Real, 1)
-        self._check_number("clip_norm", numbers.Real, 1e-12, most=math.inf)
-        self._check_name("schedule", SCHEDULES)
-        self._check_name("dtype", DTYPES)
+        self._numbers("epochs batch_size processes", int, 1)
+        self._numbers("max_steps patience validate_every checkpoint_every", int | None, 1)
+        self._numbers("seed", int, 0)
+        self._numbers("encoder_lr head_lr weight_decay", int | float, 0)
+        self._numbers("warmup layer_decay", int | float, 0, most=1)
+        self._numbers("temperature", int | float, 1)
+        self._numbers("clip_norm", int | float, 1e-12, most=math.inf)
+        check_name("schedule", self.schedule, SCHEDULES)
+        check_name("dtype", self.dtype, DTYPES)
         if isinstance(self.weighting, Mapping):
             self._set("weighting", {task: float(w) for task, w in self.weighting.items()})
         else:
-            self._check_name("weighting", WEIGHTINGS)
+            check_name("weighting", self.weighting, WEIGHTINGS)
+        self._set("progress", bool(self.progress))
         if self.patience and not self.select:
             raise ValueError('patience needs select: "mean" or a task')
         if not isinstance(self.checkpoint_dir, str | Path | None):
@@ -91,27 +85,27 @@ class TrainingConfig:
     def _set(self, name: str, value: Any) -> None:
         object.__setattr__(self, name, value)  # frozen, but for what is made plain here
 
-    def _check_number(self, name: str, kind: type[Any], least: float,
-                      most: float = sys.float_info.max) -> None:
-        """Refuse what is no number in a range, and make a plain one of numpy's."""
-        value: Any = getattr(self, name)
-        value = value.item() if isinstance(value, np.generic) else value
-        number = isinstance(value, kind) and not isinstance(value, bool)
-        if not number or not least <= value <= most:
-            raise ValueError(f"{name} must be a number from {least} to {most:.3g}, "
-                             f"got {value!r}")
-        self._set(name, value)
+    def _numbers(self, names: str, kind: Any, least: float, most: float = 1e308) -> None:
+        """Refuse what is no number in a range, and make plain ones of numpy's and torch's."""
+        for name in names.split():
+            value = getattr(self, name)
+            value = value.item() if getattr(value, "ndim", None) == 0 else value
+            number = isinstance(value, kind) and not isinstance(value, bool)
+            if not number or (value is not None and not least <= value <= most):
+                raise ValueError(f"{name} must be a number from {least} to {most:.3g}, "
+                                 f"got {value!r}")
+            self._set(name, value)
 
-    def _check_name(self, name: str, valid: Sequence[str]) -> None:
-        value = getattr(self, name)
-        if value not in valid:
-            raise ValueError(f"{name} must be one of {', '.join(valid)}, got {value!r}")
+
+def check_name(argument: str, value: str, valid: Sequence[str]) -> None:
+    """Refuse a value that is none of the valid ones."""
+    if value not in valid:
+        raise ValueError(f"{argument} must be one of {', '.join(valid)}, got {value!r}")
 
 
 def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
     """What autocast computes in; None for the type of the parameters, without autocast."""
-    if name not in DTYPES:
-        raise ValueError(f"name must be one of {', '.join(DTYPES)}, got {name!r}")
+    check_name("name", name, DTYPES)
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -119,8 +113,18 @@ def resolve_dtype(device: torch.device, name: str) -> torch.dtype | None:
     return torch.bfloat16 if name == "bfloat16" or (name == "auto" and fast) else None
 
 
+class Kept:
+    """What a checkpoint holds of a run beside its weights: all attributes."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return vars(self)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+
+
 @dataclass
-class History:
+class History(Kept):
     """Losses and scores of a run, ready to plot.
 
     A step has "step" and "epoch" (from 1), "sentences", "labels" and "loss" by task (mean by
@@ -130,7 +134,6 @@ class History:
     which weights are selected.
     """
     config: dict[str, Any]
-    encoder: str | None = None  # a hash of its weights before the first step, if it is saved
     steps: list[dict[str, Any]] = field(default_factory=list)
     epochs: list[dict[str, Any]] = field(default_factory=list)
     best_step: int | None = None  # the step whose weights were kept; None: the last one
@@ -151,12 +154,11 @@ class History:
     def add_epoch(self, reports: Mapping[str, Report], score: float | None) -> None:
         """Note the scores after the latest step, and the mean losses since the row before."""
         latest, before = self.steps[-1], self.epochs[-1]["step"] if self.epochs else 0
-        totals: dict[str, float] = {}
-        counts: Counter[str] = Counter()
+        totals, counts = defaultdict[str, float](float), Counter[str]()
         for row in self.steps[before:]:
             counts.update(row["labels"])
             for task, number in row["labels"].items():
-                totals[task] = totals.get(task, 0.0) + number * row["loss"][task]
+                totals[task] += number * row["loss"][task]
         self.epochs.append({
             "epoch": latest["epoch"], "step": latest["step"], "score": score,
             "loss": {task: total / counts[task] for task, total in totals.items()},
@@ -173,14 +175,8 @@ class History:
             line += f"  {task} {HEADLINES[name]} {metrics[name]:.3f}"
         return line
 
-    def state_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-
-
-class Best:
+class Best(Kept):
     """The trained weights that validation likes best so far, and whether to go on.
 
     Args:
@@ -215,24 +211,12 @@ class Best:
 
     def update(self, step: int, score: float | None, model: nn.Module) -> None:
         """Keep the weights of a step if its score is the best; None where none is selected."""
-        if score is None:
-            return
         self.waited += 1
-        if score > self.score:
+        if score is not None and score > self.score:
             self.score, self.step, self.waited = score, step, 0
             for name, parameter in model.named_parameters():
                 if parameter.requires_grad:
                     self.weights[name] = parameter.detach().clone()
-
-    def restore(self, model: nn.Module) -> None:
-        """Put the weights back, if some were kept."""
-        model.load_state_dict(self.weights, strict=False)
-
-    def state_dict(self) -> dict[str, Any]:
-        return vars(self)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
 
 
 def fingerprint(model: MultiTaskModel, train: LabelledSentences,

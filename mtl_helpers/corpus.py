@@ -10,6 +10,7 @@ import tarfile
 import tempfile
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -47,24 +48,22 @@ def load_corpus(tasks: Sequence[str] = ("genre", "sentiment")) -> LabelledSenten
         ValueError: If a task is unknown.
         CorpusError: If the corpus is not cached and cannot be fetched.
     """
-    known = ("genre", "sentiment", "valence")
-    if not set(tasks) <= set(known):
-        raise ValueError(f"tasks must be among {known}, got {tasks!r}")
-    corpus, ratings = _read_corpus()
+    sentences, documents, genres, ratings = _read_corpus()
     valence = np.nanmean(ratings.astype(np.float64), axis=1)  # (N, R) -> (N,)
     sentiment = 1 + (valence > 0.5) - (valence < -0.5)
-    labels = {"genre": corpus.labels["genre"], "sentiment": sentiment, "valence": valence}
-    chosen = {task: labels[task] for task in tasks}
-    return LabelledSentences(corpus.sentences, chosen, corpus.groups)
+    labels = {"genre": np.array(genres), "sentiment": sentiment, "valence": valence}
+    if not set(tasks) <= labels.keys():
+        raise ValueError(f"tasks must be among {(*labels,)}, got {tasks!r}")
+    return LabelledSentences(sentences, {task: labels[task] for task in tasks}, documents)
 
 
 def load_ratings() -> np.ndarray:
     """Return the single ratings of each sentence of the corpus, (N, 99), padded with NaN."""
-    return _read_corpus()[1]
+    return _read_corpus()[3]
 
 
-def _read_corpus() -> tuple[LabelledSentences, np.ndarray]:
-    """Return all sentences with their genres and documents, and their ratings, (N, 99)."""
+def _read_corpus() -> tuple[list[str], list[str], list[int], np.ndarray]:
+    """Return all sentences, their documents and genres, and their ratings, (N, 99)."""
     sentences, documents, genres, ratings = [], [], [], []
     with (tarfile.open(fileobj=io.BytesIO(_archive())) as outer,
           tarfile.open(fileobj=outer.extractfile(INNER_ARCHIVE)) as tar):
@@ -75,10 +74,8 @@ def _read_corpus() -> tuple[LabelledSentences, np.ndarray]:
                 documents.append(f"{GENRES[genre]} {name.split('_')[0]}")
                 genres.append(genre)
                 ratings.append(json.loads(rated[name]))
-    padded = np.full((len(ratings), max(map(len, ratings))), np.nan, dtype=np.float32)
-    for row, values in zip(padded, ratings, strict=True):
-        row[:len(values)] = values
-    return LabelledSentences(sentences, {"genre": np.array(genres)}, documents), padded
+    padded = np.array(list(zip_longest(*ratings, fillvalue=np.nan)), dtype=np.float32)
+    return sentences, documents, genres, padded.T.copy()  # (99, N) -> (N, 99)
 
 
 def _table(tar: tarfile.TarFile, name: str) -> list[list[str]]:
@@ -89,8 +86,7 @@ def _table(tar: tarfile.TarFile, name: str) -> list[list[str]]:
 def _archive() -> bytes:
     """Return the archive, from the cache, or else fetched and then cached."""
     path = _cache_path()
-    cached = _verified(path)
-    if cached:
+    if cached := _verified(path):
         return cached
     if os.path.isfile(path):
         logger.warning("The corpus cached in %s is damaged and is fetched again.", path)

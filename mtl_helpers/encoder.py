@@ -31,6 +31,18 @@ PACKAGED_MODEL = "all-MiniLM-L6-v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
+@contextmanager
+def advice_on_memory(settings: str) -> Iterator[None]:
+    """Add a line to the error where memory runs out: which settings to lower."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:  # numpy's, and torch's on any device
+        ran_out = isinstance(error, MemoryError) or "allocate" in str(error)
+        if ran_out and not hasattr(error, "__notes__"):
+            error.add_note(f"The memory does not suffice: lower {settings}.")
+        raise
+
+
 def pool(token_embeddings: Tensor, attention_mask: Tensor | None,
          pooling: str = "mean") -> Tensor:
     """Turn the token embeddings of each sentence into one vector, ignoring padding.
@@ -123,6 +135,7 @@ class SentenceEncoder(nn.Module):
         input_ids[mask] = np.concatenate(token_ids)
         return torch.from_numpy(input_ids), torch.from_numpy(mask.astype(np.int64))
 
+    @advice_on_memory("tokens_per_batch, or max_length")
     @torch.inference_mode()
     def encode(self, sentences: str | Sequence[str], dtype: torch.dtype = torch.float32,
                tokens_per_batch: int | None = None) -> np.ndarray:

@@ -210,7 +210,7 @@ class FrozenCache:
     def _compute(self, model: MultiTaskModel, tokens: Tokens) -> Tensor:
         *_, parameter = model.parameters()  # of a head, if one has any
         size = len(self.rows), model.encoder.embedding_dim
-        values = torch.empty(size, dtype=parameter.dtype)
+        values = torch.empty(size, dtype=parameter.dtype, device="cpu")
         model.train(model.training)  # so that what is frozen has no dropout
         order = np.argsort(-self.lengths, kind="stable")  # like lengths meet
         for start in range(0, len(order), 32):

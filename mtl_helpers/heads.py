@@ -102,7 +102,7 @@ class Head(nn.Module):
         shape = (size, self.output_dim) if self.vectors else (size,)
         rule = f"labels[{task!r}] must be {shape} {self.rule} where the label is missing"
         try:
-            values = torch.as_tensor(given)
+            values = torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
             raise ValueError(f"{rule}, got {given!r:.60}") from error
         if values.shape != shape or values.dtype == torch.bool:

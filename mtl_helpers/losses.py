@@ -1,17 +1,20 @@
-"""The losses of a batch by task, over the labels that there are, and how they are summed.
+"""The losses of a batch by task, how they are summed, and the processes that share a batch.
 
-Imports no sibling; a label that is -100 (a class id) or NaN (a value, or all entries of a
+Imports no sibling. A label that is -100 (a class id) or NaN (a value, or all entries of a
 vector) is missing.
 """
 
+import atexit
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 
 Heads = Mapping[str, Any] | nn.ModuleDict  # {task: Head}, such as `model.heads`
 Labels = Mapping[str, Tensor | np.ndarray]
@@ -87,13 +90,13 @@ def masked_losses(heads: Heads, logits: Mapping[str, Tensor], labels: Labels,
     losses = {}
     for task, given in labels.items():
         outputs = logits[task].to(torch.promote_types(logits[task].dtype, torch.float32))
-        values = torch.as_tensor(given).to(outputs.device)
+        values = torch.as_tensor(given, device=outputs.device)
         missing = ~has_label(values)  # (B,)
         rows = missing if values.ndim == 1 else missing[:, None]
         head: Any = heads[task]
         each = head.loss(outputs, values.masked_fill(rows, 0))  # (B,)
         count = (~missing).sum()
-        whole = count if batch_counts is None else torch.as_tensor(batch_counts[task])
+        whole = count if batch_counts is None else count.new_tensor(batch_counts[task])
         losses[task] = TaskLoss(each.masked_fill(missing, 0).sum(), count, whole)
     return losses
 
@@ -133,8 +136,9 @@ class UncertaintyWeighting(nn.Module):
         self.weights = {task: 0.5 if head.likelihood == "gaussian" else 1.0
                         for task, head in heads.items() if head.likelihood}
         # s, in the order of the heads; apart, so that an absent task's has no gradient at all.
-        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(()))
-                                              for _ in self.weights)
+        zero = torch.zeros((), dtype=torch.float32, device="cpu")
+        self.log_variances = nn.ParameterList(
+            nn.Parameter(zero.clone()) for _ in self.weights)
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
         """{task: loss} -> scalar."""
@@ -160,3 +164,63 @@ def make_weighting(weighting: str | Mapping[str, float], heads: Heads) -> nn.Mod
     if weighting == "uncertainty":
         return UncertaintyWeighting(heads)
     return StaticWeighting(dict.fromkeys(heads, 1.0))
+
+
+# Several processes
+
+
+class Processes:
+    """A process and those that train with it; they stay joined until they end.
+
+    Args:
+        expected: how many there should be.
+        device: where this one computes.
+
+    Raises:
+        ValueError: if torchrun started another number of them.
+    """
+
+    def __init__(self, expected: int, device: torch.device) -> None:
+        torchrun = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
+        started = int(os.environ["WORLD_SIZE"]) if torchrun else 1
+        if started != expected:
+            raise ValueError(f"processes is {expected}, but {started} were started; use "
+                             "torchrun --nproc-per-node N and TrainingConfig(processes=N)")
+        self.number, self.device, self.rank = started, device, 0
+        if started > 1:
+            join(device)
+            self.rank = distributed.get_rank()
+
+    def rows(self, rows: np.ndarray) -> np.ndarray:
+        """The rows of a batch that this process computes: a part, or all of a tiny one."""
+        return rows[self.rank :: self.number] if len(rows) >= self.number else rows
+
+    def share(self, rows: np.ndarray) -> float:
+        """The factor of a process's loss with which the mean over processes is the batch's."""
+        return self.number if len(rows) >= self.number else 1
+
+    def mean_losses(self, losses: dict[str, TaskLoss], share: float) -> dict[str, float]:
+        """The mean loss of each task over a whole batch, of which each process has a part."""
+        means = {task: loss.mean.item() for task, loss in losses.items()}
+        if self.number == 1:
+            return means
+        parts = torch.tensor([*means.values()], dtype=torch.float64, device=self.device)
+        distributed.all_reduce(parts)
+        return dict(zip(means, (parts * share / self.number).tolist(), strict=True))
+
+    def agree(self, value: float | None) -> float | None:
+        """The first process's value, in every process."""
+        if self.number == 1 or value is None:
+            return value
+        shared = torch.tensor(value, dtype=torch.float64, device=self.device)
+        distributed.broadcast(shared, src=0)
+        return shared.item()
+
+
+def join(device: torch.device) -> None:
+    """Meet the other processes, once in the life of this one: addresses serve only once."""
+    if not distributed.is_initialized():
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        distributed.init_process_group(timeout=timedelta(hours=2))  # others may validate
+        atexit.register(distributed.destroy_process_group)

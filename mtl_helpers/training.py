@@ -1,7 +1,7 @@
 """fit() trains one encoder and several heads, in one process or several.
 
 Goes with batching.py, checkpoint.py, config.py, data.py, encoder.py, evaluation.py,
-freezing.py, heads.py, losses.py, model.py and processes.py.
+freezing.py, heads.py, losses.py and model.py.
 """
 
 import logging
@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from itertools import chain, count
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,11 @@ from .batching import Batch, Tokens, count_labels, passes, plan_epoch, take_labe
 from .checkpoint import load_checkpoint, save_checkpoint
 from .config import Best, History, TrainingConfig, alike, fingerprint, resolve_dtype
 from .data import LabelledSentences, is_known
+from .encoder import advice_on_memory
 from .evaluation import evaluate
 from .freezing import FrozenCache, encoder_hash, parameter_groups
-from .losses import TaskLoss, check_labels, make_weighting, masked_losses
+from .losses import Processes, TaskLoss, check_labels, make_weighting, masked_losses
 from .model import MultiTaskModel
-from .processes import Processes
 
 LEFT = "encoder.sha256"  # beside the checkpoints: a hash of what `fit` left in the model
 logger = logging.getLogger(__name__)
@@ -54,6 +54,7 @@ class Objective(nn.Module):
         return self.weighting(losses), losses
 
 
+@advice_on_memory("batch_size, or the encoder's max_length")
 def fit(model: MultiTaskModel, train: LabelledSentences,
         validation: LabelledSentences | None = None, config: TrainingConfig | None = None,
         backward: Callable[[dict[str, Tensor]], None] | None = None,
@@ -69,10 +70,11 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
     Raises:
         ValueError: if labels do not fit the heads, nothing is trainable, or checkpoints or
             cache belong to another config, model or data.
-        TrainingDiverged: if a loss is not finite. It has the `history` so far, as a
-            KeyboardInterrupt has, and the model keeps the selected weights, or those of the
-            last whole step.
+        TrainingDiverged: if a loss is not finite.
         OSError: if a checkpoint cannot be written; earlier ones stay.
+
+    These, a KeyboardInterrupt and whatever else ends the loop have the `history` so far, and
+    the model keeps the selected weights, or those of the last whole step.
 
     Explained in Task_4.ipynb, "The loop".
     """
@@ -103,7 +105,6 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
     warmup = math.ceil(config.warmup * last)
     rates = LambdaLR(optimizer, partial(rate, warmup=warmup, last=last))
     scored = validation if team.rank == 0 else None  # the first process scores for all
-    validate_every = config.validate_every or per_epoch
     checkpoint_every = config.checkpoint_every or per_epoch
 
     # Resume: what happened so far, here or in the run that is continued
@@ -152,7 +153,7 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
                 history.add_step(epoch, step, len(batch.rows), counts, means, norm.item(),
                                  float(rates.get_last_lr()[0]))
                 rates.step()
-                if is_due(step, last, validate_every):
+                if is_due(step, last, config.validate_every or per_epoch):
                     reports = evaluate(model, scored, dtype or torch.float32) if scored else {}
                     score = team.agree(best.judge(reports, train.labels))
                     best.update(step, score, model)
@@ -161,13 +162,13 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
                         tqdm.write(history.epoch_line())  # above a bar that may be there
                 if saves and (best.stopped or is_due(step, last, checkpoint_every)):
                     save(saves, step, parts, kind)
-    except (KeyboardInterrupt, TrainingDiverged) as stopped:
-        stopped.history = history  # type: ignore[union-attr]
+    except BaseException as stopped:
+        vars(stopped)["history"] = history
         raise
 
     # Finish
     finally:
-        best.restore(model)
+        model.load_state_dict(best.weights, strict=False)  # none without select
         history.best_step = best.step
         model.eval()
         if saves:
@@ -185,21 +186,17 @@ def check(model: MultiTaskModel, train: LabelledSentences,
     if backward and (config.processes > 1 or config.weighting != "sum"):
         raise ValueError('backward needs processes=1 and weighting="sum"')
     labels = check_labels(model.heads, train.labels, len(train), train.names)
-    scored: set[str] = set()  # the tasks by which validation can select
+    valid: list[str | None] = [None]  # of select
     if validation is not None:
         check_labels(model.heads, validation.labels, len(validation), validation.names)
-        scored.update(task for task in train.labels if task in validation.labels
-                      and is_known(validation.labels[task]).any())
-    if config.select not in (None, "mean", *train.labels):
-        raise ValueError(f"select must be None, mean or one of {list(train.labels)}, "
-                         f"got {config.select!r}")
-    if config.select == "mean":  # of all tasks but similarity
-        scored = {task for task in scored if model.heads[task].likelihood}
-    if config.select and (not scored or config.select not in ("mean", *scored)):
-        raise ValueError(f"select is {config.select!r}, and needs validation data with labels "
-                         "of it")
+        for task in train.labels.keys() & validation.labels.keys():
+            if is_known(validation.labels[task]).any():
+                valid += [task, "mean"] if model.heads[task].likelihood else [task]
+    if config.select not in valid:
+        raise ValueError(f"select must be a task, or the mean of those, with labels in train "
+                         f"and validation: one of {set(valid)}, got {config.select!r}")
     for task in train.labels:
-        learners = chain(model.encoder.parameters(), model.heads[task].parameters())
+        learners = nn.ModuleList([model.encoder, model.heads[task]]).parameters()
         if any(parameter.requires_grad for parameter in learners):
             continue
         if len(labels) > 1 and not list(model.heads[task].parameters()):
@@ -250,8 +247,7 @@ def check_finite(step: int, losses: dict[str, float], norm: Tensor) -> None:
     if wrong:
         raise TrainingDiverged(f"step {step}: the loss of {', '.join(wrong)} is not finite")
     if not math.isfinite(norm):
-        raise TrainingDiverged(f"step {step}: the gradient of {', '.join(losses)} is not "
-                               "finite")
+        raise TrainingDiverged(f"step {step}: the gradient of {[*losses]} is not finite")
 
 
 # Stopping and going on
@@ -274,20 +270,18 @@ def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, Any
     """
     if not folder:
         return 0
-    here = encoder_hash(dict(parts["model"].named_parameters()))
+    kind["encoder"] = encoder_hash(dict(parts["model"].named_parameters()))
     found = load_checkpoint(folder)
     if found is None:
-        parts["history"].encoder = here
         return 0
     step, state = found
-    began, left = state["history"]["encoder"], Path(folder, LEFT)
-    known = [began, encoder_hash(state["model"]), left.read_text() if left.is_file() else None]
-    old = {**state["kind"], "encoder": began}
-    new = {**kind, "encoder": began if here in known else here}
-    for name in {**old, **new}:
-        if not alike(old.get(name), new.get(name)):
+    old, left = state["kind"], Path(folder, LEFT)
+    if kind["encoder"] in (encoder_hash(state["model"]), left.is_file() and left.read_text()):
+        kind["encoder"] = old["encoder"]  # of the weights that the run began with
+    for name in {**old, **kind}:
+        if not alike(old.get(name), kind.get(name)):
             raise ValueError(f"checkpoint_dir {folder} holds a run with another {name}: "
-                             f"{old.get(name)!r:.200} there, {new.get(name)!r:.200} here; "
+                             f"{old.get(name)!r:.200} there, {kind.get(name)!r:.200} here; "
                              "give this run its own folder")
     for name, part in parts.items():
         part.load_state_dict(state[name])

@@ -12,7 +12,7 @@ from scipy import stats
 from tiny import make_data, make_encoder
 
 from mtl_helpers.batching import SCHEDULES, Batch, Tokens, count_labels, plan_epoch, take_labels
-from mtl_helpers.processes import Processes
+from mtl_helpers.losses import Processes
 
 LENGTHS = np.random.default_rng(0).lognormal(3, 0.7, 5003).astype(int) + 3
 

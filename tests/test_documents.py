@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import struct
+import subprocess
 import sys
 import zlib
 from collections.abc import Callable
@@ -65,13 +66,20 @@ def good_notebook(source: str = "1 + 1", *shown: NotebookNode) -> NotebookNode:
     """A notebook that passes every gate, if its last code cell does."""
     cells = [
         new_markdown_cell("# Show it"),
-        new_code_cell('REPOSITORY = "https://github.com/somebody/something"',
-                      execution_count=1, metadata={"tags": ["versions"]}),
+        new_code_cell(gates.FIRST_CELL, execution_count=1, metadata={"tags": ["versions"]}),
         new_code_cell(source, execution_count=2, outputs=list(shown)),
     ]
     notebook = new_notebook(cells=cells)
     documents.clean(notebook)
     return notebook
+
+
+def write(notebook: NotebookNode, folder: Path) -> Path:
+    """A notebook in a folder where its first cell finds a series, which does nothing."""
+    (folder / "experiments").mkdir(exist_ok=True)
+    (folder / "experiments" / "page.py").write_text("set_up = str\n", encoding="utf-8")
+    nbformat.write(notebook, folder / "Task_1.ipynb")
+    return folder / "Task_1.ipynb"
 
 
 def shows(*outputs: NotebookNode, tag: str = "") -> Change:
@@ -89,6 +97,11 @@ def prints(text: str) -> Change:
 def last(**keys: object) -> Change:
     """The last cell has these keys."""
     return lambda notebook: notebook.cells[-1].update(nbformat.from_dict(keys))
+
+
+def first(source: str) -> Change:
+    """The first code cell has this source."""
+    return lambda notebook: notebook.cells[1].update(source=source)
 
 
 def has(**metadata: dict) -> Change:
@@ -137,7 +150,9 @@ FAILING: list[tuple[gates.Gate, Change]] = [
     (gates.clean_metadata, has(kernelspec={"name": "my-env", "display_name": "My"})),
     (gates.unique_cell_ids, lambda notebook: last(id=notebook.cells[0].id)(notebook)),
     (gates.setup_cell_first, lambda notebook: notebook.cells.pop(1)),
-    (gates.setup_cell_first, lambda notebook: notebook.cells[1].update(source="import torch")),
+    (gates.setup_cell_first, first("import os\n")),
+    (gates.setup_cell_first, first(gates.FIRST_CELL.replace("series", "serie"))),
+    (gates.setup_cell_first, lambda notebook: notebook.cells[1].update(metadata={})),
     (gates.few_cells, lambda notebook: notebook.cells.extend([new_markdown_cell("x")] * 58)),
     (gates.short_outputs, prints("x\n" * 26)),
     (gates.short_outputs, shows(stream("x\n" * 13), stream("x\n" * 13))),
@@ -202,7 +217,7 @@ def test_sections_that_do_not_exist_are_found(tmp_path: Path) -> None:
 def test_all_pages_and_docstrings_go_through_the_gates(tmp_path: Path) -> None:
     notebook = good_notebook("1 + 1", stream("x", name="stderr"))
     nbformat.write(notebook, tmp_path / "Task_1.ipynb")
-    (tmp_path / "Task_3.md").write_text("$$x$$\n", encoding="utf-8")
+    (tmp_path / "Task_3.md").write_text("$$x$$\n```python\nx\n```\n")
     (tmp_path / "README.md").write_text("[x](nowhere.md)\n", encoding="utf-8")
     (tmp_path / "CONTRIBUTING.md").write_text(BADGE.format("another/one"), encoding="utf-8")
     (tmp_path / "mtl_helpers").mkdir()
@@ -212,8 +227,9 @@ def test_all_pages_and_docstrings_go_through_the_gates(tmp_path: Path) -> None:
                     "Task_3.md, markdown_drawn_by_github: line 1",
                     "heads.py: Task_1.ipynb has no section",
                     "README.md, broken_links: nowhere.md leads to no file",
+                    "Task_3.md, setup_cell_first: code cell 1 is not tools/first_cell.py",
                     "CONTRIBUTING.md: the address ['another/one']",
-                    "Task_1.ipynb: the address ['somebody/something']"):
+                    "Task_1.ipynb: the address ['']"):
         assert sum(line.startswith(problem) for line in found) == 1, (problem, found)
 
 
@@ -224,21 +240,64 @@ BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
     "(https://colab.research.google.com/github/{}/blob/main/Task_1.ipynb)\n"
 )
+PAPER = "See [code](https://github.com/some/paper).\n"
+FREEZING = "# Freeze it\n\n```python\nimport torch\n```\n\n```python\nprint(1)\n```\n"
 
 
-def test_different_addresses_are_found_and_set(tmp_path: Path) -> None:
-    page, notebook = tmp_path / "README.md", tmp_path / "Task_1.ipynb"
-    paper = "[code](https://github.com/some/paper)"
-    page.write_text(BADGE.format("first/one") + paper, encoding="utf-8")
+def test_the_address_is_set_everywhere_and_changed(tmp_path: Path) -> None:
+    page, notebook, task_3 = (tmp_path / name for name in (
+        "README.md", "Task_1.ipynb", "Task_3.md"))
+    page.write_text(f"# Sentences\n\n{PAPER}", encoding="utf-8")
+    task_3.write_text(FREEZING, encoding="utf-8")
     nbformat.write(good_notebook(), notebook)
-    assert len(gates.different_addresses([page, notebook])) == 2
-    documents.main(["repository", "https://github.com/me/mine.git"], tmp_path)
-    assert gates.different_addresses([page, notebook]) == []
-    assert page.read_text(encoding="utf-8") == BADGE.format("me/mine") + paper
-    assert documents.read(notebook).cells[1].source.endswith('"https://github.com/me/mine"')
-    for url in ["", "me/mine", "https://github.com/me", "https://gitlab.com/a/b"]:
-        with pytest.raises(SystemExit, match="https://github.com/OWNER/NAME"):
-            documents.main(["repository", url], tmp_path)
+    with_import = documents.read(notebook)
+    with_import.cells[1].source = "import torch"  # a page without the cell
+    nbformat.write(with_import, notebook)
+    documents.main(["cells"], tmp_path)
+    assert page.read_text("utf-8") == f"# Sentences\n\n{PAPER}"
+    assert [cell.source for cell in documents.read(notebook).cells] == [
+        "# Show it", gates.FIRST_CELL, "import torch", "1 + 1"]
+    assert [cell.source for cell in documents.read(task_3).cells if cell.cell_type == "code"] == [
+        gates.FIRST_CELL, "import torch", "print(1)"]
+    pages = [page, notebook, task_3]
+    assert gates.different_addresses(pages) == [] and gates.addresses(page) == {""}
+    for address, verb in (("me/mine", "repository"), ("you/yours.x", "repository"),
+                          ("you/yours.x", "cells")):
+        url = [f"https://github.com/{address}.git"] if verb == "repository" else []
+        for _ in range(2):  # the second time changes nothing
+            documents.main([verb, *url], tmp_path)
+            assert page.read_text("utf-8") == (
+                f"# Sentences\n\n{BADGE.format(address)}\n{PAPER}")
+        cells = documents.read(notebook).cells
+        assert cells[0].source == f"# Show it\n\n{BADGE.format(address)}".rstrip()
+        assert f'REPOSITORY = "https://github.com/{address}"  #' in cells[1].source
+        assert len(cells) == 4 and gates.setup_cell_first(documents.read(notebook)) == []
+        assert task_3.read_text("utf-8").count(f'"https://github.com/{address}"') == 1
+        assert gates.failed(task_3) == [] and gates.different_addresses(pages) == []
+    for path in pages:  # where one page differs, or lacks its badge, all are listed
+        text = path.read_text("utf-8")
+        path.write_text(text.replace("you/yours", "who/ever"), encoding="utf-8")
+        assert len(gates.different_addresses(pages)) == 3
+        path.write_text(text.replace("colab.research", "example"), encoding="utf-8")
+        assert bool(gates.different_addresses(pages)) == (path != task_3)
+        path.write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("url", [
+    "https://github.com/me/my.own", "https://github.com/me/my.own.git", "git@github.com:me/my.own",
+    "ssh://git@github.com/me/my.own.git", "https://github.com/me/my.own/"])
+def test_an_address_is_given_or_that_of_git(url: str, tmp_path: Path) -> None:
+    assert documents.public_address(url) == "me/my.own"
+    for command in (["init", "--quiet"], ["remote", "add", "origin", url]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    assert documents.public_address("", tmp_path) == "me/my.own"
+
+
+@pytest.mark.parametrize("url", ["", "me/mine", "https://github.com/me", "https://gitlab.com/a/b",
+                                 "/some/folder", "https://github.com/a/b/tree/main"])
+def test_what_is_no_public_address_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="https://github.com/OWNER/NAME"):
+        documents.main(["repository", url], tmp_path)
 
 
 # The comparison
@@ -300,7 +359,7 @@ def executed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     notebook = good_notebook(source)
     figure = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
     notebook.cells += [new_code_cell(figure), new_code_cell("1 / 4")]
-    nbformat.write(notebook, folder / "Task_1.ipynb")
+    write(notebook, folder)
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("JUPYTER_PATH", str(folder / "jupyter"))
         environment.setenv("THE_PYTHON", sys.executable)
@@ -335,7 +394,7 @@ def test_documents_are_built_as_they_are_and_as_html(executed: Path) -> None:
 def test_an_update_says_which_gates_fail(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     notebook = good_notebook("import sys\nprint('x', end='', file=sys.stderr)")
-    nbformat.write(notebook, tmp_path / "Task_1.ipynb")
+    write(notebook, tmp_path)
     with pytest.raises(SystemExit, match="0 of the documents failed, and 1 gates"):
         documents.main(["update"], tmp_path)
     printed = capsys.readouterr().out
@@ -343,7 +402,9 @@ def test_an_update_says_which_gates_fail(
 
 
 def test_a_document_in_markdown_is_executed_and_not_rewritten(tmp_path: Path) -> None:
-    text = "# Freeze it\n\n```bash\nexit 1\n```\n\n```python\nprint(6 * 7)\n```\n"
+    write(good_notebook(), tmp_path)
+    text = f"# Freeze it\n\n```bash\nexit 1\n```\n\n```python\n{gates.FIRST_CELL}\n```\n"
+    text += "\n```python\nprint(6 * 7)\n```\n"
     (tmp_path / "Task_3.md").write_text(text, encoding="utf-8")
     assert documents.do("update", tmp_path / "Task_3.md") == []
     assert (tmp_path / "Task_3.md").read_text(encoding="utf-8") == text
@@ -354,8 +415,7 @@ def test_a_document_in_markdown_is_executed_and_not_rewritten(tmp_path: Path) ->
 def test_a_document_that_goes_online_is_not_what_is_committed(tmp_path: Path) -> None:
     source = "import socket\ntry:\n    socket.create_connection(('localhost', 9), 1)\n"
     source += "except ConnectionRefusedError:\n    print('there is a network')"
-    path = tmp_path / "Task_1.ipynb"
-    nbformat.write(good_notebook(source), path)
+    path = write(good_notebook(source), tmp_path)
     assert documents.do("run", path) == []
     (problem,) = documents.do("check", path)
     assert "documents run without a network" in problem
@@ -363,8 +423,7 @@ def test_a_document_that_goes_online_is_not_what_is_committed(tmp_path: Path) ->
 
 def test_a_cell_that_raises_fails_the_document_and_leaves_it(
         tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    path = tmp_path / "Task_1.ipynb"
-    nbformat.write(good_notebook("raise ValueError('no such label')"), path)
+    path = write(good_notebook("raise ValueError('no such label')"), tmp_path)
     before = path.read_bytes()
     with pytest.raises(SystemExit, match="1 of the documents failed, and 0 gates"):
         documents.main(["update", path.name], tmp_path)

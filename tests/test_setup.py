@@ -9,14 +9,18 @@ import subprocess
 import sys
 import sysconfig
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-import documents
+import gates
 import pytest
+import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from experiments import page
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -201,32 +205,114 @@ def test_the_continuous_check_and_the_dockerfile_run_the_commands(checkout: Path
     assert all(command in readme for command in commands)
 
 
-def test_the_set_up_cell_changes_no_package_that_colab_has(tmp_path: Path) -> None:
-    """In an environment laid out as Colab's: packages there, `google.colab` too, ours not."""
-    colab = tmp_path / "colab"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", colab], check=True)
-    (site,) = colab.glob("lib/python*/site-packages")
-    (site / "google" / "colab").mkdir(parents=True)
+# The first cell of a page
+
+
+def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
+    """A package that pip can install, and that is nothing but its name."""
+    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {one}" for one in needs)]
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
+        info = f"{name}-{version}.dist-info"
+        file.writestr(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", *lines]))
+        file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
+        file.writestr(f"{info}/RECORD", "")
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python that has our packages, as Colab has, a small series, and an index of wheels."""
+    place = tmp_path_factory.mktemp("machine")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "python"], check=True)
+    (site,) = place.glob("python/lib/python*/site-packages")
     packages = sysconfig.get_paths()["purelib"]  # in front, without what .pth files add there
     (site / "there.pth").write_text(f"import sys; sys.path.insert(0, {packages!r})")
-    cell = documents.read(ROOT / "Task_2.ipynb").cells[1].source
-    cell = re.sub(r'REPOSITORY = ".*"', f'REPOSITORY = "{ROOT.as_uri()}"', cell)
+    (place / "wheels").mkdir()
+    wheel(place / "wheels", "absent_one", "1.2", "numpy>=2")
+    wheel(place / "wheels", "absent_two", "1.0", "numpy>=999")
+    wheel(place / "wheels", "numpy", "999")
+    for name, lines in (("series", ["torch>=2", "absent_one>=1", "numpy>=998"]),
+                        ("greedy", ["absent_two>=1"])):
+        (place / name / "experiments").mkdir(parents=True)
+        shutil.copy(ROOT / "experiments" / "page.py", place / name / "experiments")
+        (place / name / "requirements.txt").write_text("\n".join(["# Bounds", *lines, ""]))
+        for command in ("init -q", "add .", "-c user.name=x -c user.email=x commit -q -m x"):
+            subprocess.run(["git", *command.split()], cwd=place / name, check=True)
+    return place
+
+
+def opened(machine: Path, folder: Path, repository: str = "", **settings: str) -> str:
+    """What the first cell prints in a folder, or its error, and which packages changed."""
+    cell = gates.FIRST_CELL.replace('REPOSITORY = ""', f'REPOSITORY = "{repository}"')
     code = f"""
-import importlib.metadata, importlib.util
-import google.colab
-assert importlib.util.find_spec("mtl_helpers") is None
+import importlib.metadata, os, traceback
 def versions():
-    return sorted((one.name, one.version) for one in importlib.metadata.distributions())
+    return {{(one.name, one.version) for one in importlib.metadata.distributions()}}
 before = versions()
-exec({cell!r})
-assert versions() == before
-import mtl_helpers
-print(mtl_helpers.__file__)
+try:
+    exec({cell!r})
+    print(DEVICE in ("cuda", "mps", "cpu"), os.getcwd())
+except OSError as error:
+    print("OSError:", error)
+print(sorted(versions() ^ before))
 """
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([colab / "bin" / "python", "-c", code], cwd=tmp_path, text=True,
-                          capture_output=True, env=environment | {"PIP_NO_INDEX": "1"})
+    folder.mkdir(exist_ok=True)
+    kept = {name: value for name, value in os.environ.items()
+            if not name.startswith(("PYTHON", "PIP_", "MTL_"))}
+    kept |= {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(machine / "wheels")} | settings
+    done = subprocess.run([machine / "python" / "bin" / "python", "-c", code], cwd=folder,
+                          text=True, capture_output=True, env=kept)
     assert done.returncode == 0, done.stderr
-    *_, told, place = done.stdout.splitlines()
-    assert "device" in told
-    assert place == str(tmp_path / "series" / "mtl_helpers" / "__init__.py")
+    return done.stdout
+
+
+def test_the_first_cell_is_short_and_names_no_address() -> None:
+    assert len(gates.FIRST_CELL.splitlines()) <= 10
+    assert "//" not in gates.FIRST_CELL and 'REPOSITORY = ""' in gates.FIRST_CELL
+
+
+def test_a_page_alone_finds_the_series_and_changes_no_package(
+        machine: Path, tmp_path: Path) -> None:
+    told = "Open this page in the folder of the series, or set REPOSITORY and be online"
+    for address in ("", (tmp_path / "nowhere").as_uri()):
+        assert opened(machine, tmp_path, address) == f"OSError: {told}\n[]\n"
+        assert list(tmp_path.iterdir()) == []
+    (tmp_path / "bin").mkdir()  # a git that is killed in the midst of a clone
+    (tmp_path / "bin" / "git").write_text(
+        '#!/bin/sh\nfor to; do :; done\nmkdir -p "$to/experiments"\n'
+        'touch "$to/experiments/page.py"\nkill -9 $$\n')
+    (tmp_path / "bin" / "git").chmod(0o755)
+    alone, series = tmp_path / "two words", (machine / "series").as_uri()
+    path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    assert told in opened(machine, alone, series, PATH=path)
+    printed = opened(machine, alone, series)  # now the clone is whole
+    *_, device, place, changed = printed.splitlines()
+    assert "torch   " in printed and "tested from >=998 on" in printed
+    assert device.startswith("device  ") and place == f"True {alone / 'series'}"
+    assert changed == "[('absent_one', '1.2')]"  # numpy stays as it is, though it is older
+    for folder in (alone, alone / "series", machine / "series"):  # once more; where it is
+        *same, place, changed = opened(machine, folder).splitlines()
+        assert same == printed.splitlines()[:-2] and changed == "[]"
+        assert place == f"True {folder if folder.name == 'series' else alone / 'series'}"
+
+
+def test_what_pip_could_only_install_by_a_change_is_left_to_the_reader(
+        machine: Path, tmp_path: Path) -> None:
+    for wheels in (machine / "wheels", tmp_path):  # needs another numpy; is nowhere to be had
+        told, changed = opened(machine, machine / "greedy",
+                               PIP_FIND_LINKS=str(wheels)).split("[", 1)
+        assert told.startswith("OSError: absent_two must be installed, and pip could not do it")
+        assert "connect to the internet and run this cell again" in told and changed == "]\n"
+
+
+@pytest.mark.parametrize(("cuda", "mps", "variable", "expected"), [
+    (True, False, "", "cuda"), (False, True, "", "mps"), (False, False, "", "cpu"),
+    (True, True, "cpu", "cpu")])
+def test_a_page_computes_where_it_is_fast_and_says_where(
+        monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, variable: str,
+        expected: str) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    monkeypatch.setenv("MTL_HELPERS_DEVICE", variable)
+    chosen, words = page.device()
+    assert chosen == expected and words.startswith(f"{expected}, ")

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import termios
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +21,13 @@ from torch.nn import functional
 from training_process import train_together
 
 from mtl_helpers import training
-from mtl_helpers.batching import SCHEDULES, plan_epoch
+from mtl_helpers.batching import SCHEDULES, Tokens, count_labels, plan_epoch, take_labels
 from mtl_helpers.checkpoint import load_checkpoint
 from mtl_helpers.config import History, TrainingConfig, resolve_dtype
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.evaluation import evaluate
-from mtl_helpers.freezing import freeze, parameter_groups
-from mtl_helpers.processes import Processes
+from mtl_helpers.freezing import Embeddings, FrozenCache, Given, freeze, parameter_groups
+from mtl_helpers.losses import Processes, make_weighting
 from mtl_helpers.training import TrainingDiverged, fit
 
 F64 = {"dropout": 0.0, "dtype": torch.float64}
@@ -138,14 +139,6 @@ def test_agrees_with_a_plain_loop(settings, task_weights, tolerance):
     assert distance(weights(model), before) > 1e-3
     for row, expected in zip(history.steps, losses, strict=True):
         assert row["loss"] == pytest.approx(expected, abs=max(tolerance, 1e-9))
-
-
-def test_one_loss_with_a_wrong_scale_would_be_seen():
-    config = make_config(weighting={**MIXED, "genre": 0.31})
-    model, plain = make_model(**F64), make_model(**F64)
-    fit(model, make_data(), config=config)
-    plain_loop(plain, make_data(), config, MIXED)
-    assert distance(weights(model), weights(plain)) > 1e-6
 
 
 def test_a_backward_of_ones_own_takes_the_place_of_the_weighted_sum():
@@ -269,31 +262,28 @@ RISING_AND_FALLING = [(0.1, 0.9, 0.5), (0.6, 0.5, 0.0), (0.3, 0.4, math.nan), (0
 @pytest.mark.parametrize(("select", "best", "scores"), [
     ("mean", 1, [0.5, 1.1 / 3, -0.1, 1.4 / 3]),
     ("genre", 2, [0.1, 0.6, 0.3, 0.2]), ("sentiment", 1, [0.9, 0.5, 0.4, 0.8]),
-    ("valence", 1, [0.5, 0.0, -1.0, 0.4])])
+    ("valence", 1, [0.5, 0.0, -1.0, 0.4]), (None, None, [None] * 4)])
 def test_the_best_weights_by_validation_are_kept(scripted, snapshots, select, best, scores):
     scored = scripted(*RISING_AND_FALLING)
     model, validation = make_model(), make_data(20, seed=1)
     history = fit(model, make_data(), validation, make_config(epochs=4, select=select))
     assert [row["score"] for row in history.epochs] == pytest.approx(scores)
-    assert history.best_step == 5 * best == history.epochs[best - 1]["step"]
-    assert same(weights(model), snapshots[5 * best - 1])
+    assert history.best_step == (best and history.epochs[best - 1]["step"])
+    assert same(weights(model), snapshots[5 * (best or 4) - 1]), "the last, where none is selected"
     assert len(snapshots) == 20, "without patience it goes on"
     assert len(scored) == 4 and all(data is validation for data in scored)
 
 
-def test_weights_are_selected_also_where_no_score_is_defined(scripted, snapshots):
-    scripted(*[(0.5, 0.5, math.nan)] * 3)
+@pytest.mark.parametrize(("settings", "script", "epochs", "best"), [
+    ({"select": "valence"}, [math.nan] * 3, 3, 5),  # where no score is defined
+    ({"select": "mean", "patience": 2}, [0.5, 0.4, 0.6, 0.6, 0.1, 0.9], 5, 15)])  # equal: no better
+def test_a_better_score_ends_the_wait(scripted, snapshots, settings, script, epochs, best):
+    scripted(*[(score,) * 3 for score in script])
     model = make_model()
     history = fit(model, make_data(), make_data(20, seed=1), make_config(
-        epochs=3, select="valence"))
-    assert history.best_step == 5 and same(weights(model), snapshots[4])
-
-
-def test_without_select_the_last_weights_are_kept(scripted, snapshots):
-    scripted(*RISING_AND_FALLING)
-    model = make_model()
-    history = fit(model, make_data(), make_data(20, seed=1), make_config(epochs=4))
-    assert same(weights(model), snapshots[-1]) and history.best_step is None
+        epochs=len(script), **settings))
+    assert len(history.epochs) == epochs and history.best_step == best
+    assert same(weights(model), snapshots[best - 1])
 
 
 @pytest.mark.parametrize(("every", "patience", "steps", "best"), [
@@ -306,14 +296,6 @@ def test_patience_stops_at_once(scripted, snapshots, every, patience, steps, bes
     assert len(history.steps) == steps and history.best_step == best
     assert [row["step"] for row in history.epochs] == list(range(every or 5, steps + 1, every or 5))
     assert same(weights(model), snapshots[best - 1])
-
-
-def test_a_better_score_ends_the_wait(scripted):
-    script = [0.5, 0.4, 0.6, 0.6, 0.1, 0.9]  # an equal score is not better
-    scripted(*[(score,) * 3 for score in script])
-    history = fit(make_model(), make_data(), make_data(20, seed=1), make_config(
-        epochs=6, select="mean", patience=2))
-    assert len(history.epochs) == 5 and history.best_step == 15
 
 
 def test_selected_weights_score_as_reported():
@@ -346,19 +328,14 @@ def test_validation_does_not_change_what_is_learned():
 # Numbers, seeds, surroundings
 
 @pytest.mark.parametrize(("fast", "computed"), [(True, torch.bfloat16), (False, None)])
-def test_auto_is_bfloat16_where_the_processor_has_it(monkeypatch, fast, computed):
+def test_auto_is_bfloat16_where_hardware_has_it_and_does_not_emulate_it(
+        monkeypatch, fast, computed):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: fast)
-    assert resolve_dtype(torch.device("cpu"), "auto") == computed
-    assert resolve_dtype(torch.device("cpu"), "float32") is None
-    assert resolve_dtype(torch.device("cpu"), "bfloat16") == torch.bfloat16
-
-
-@pytest.mark.parametrize(("native", "computed"), [(True, torch.bfloat16), (False, None)])
-def test_a_gpu_that_would_emulate_bfloat16_computes_in_float32(monkeypatch, native, computed):
     monkeypatch.setattr(torch.cuda, "is_bf16_supported",
-                        lambda including_emulation=True: including_emulation or native)
-    assert resolve_dtype(torch.device("cuda"), "auto") == computed
-    assert resolve_dtype(torch.device("cuda"), "bfloat16") == torch.bfloat16
+                        lambda including_emulation=True: including_emulation or fast)
+    for device in map(torch.device, ("cpu", "cuda")):
+        assert [resolve_dtype(device, name) for name in ("auto", "float32", "bfloat16")] == [
+            computed, None, torch.bfloat16]
 
 
 def test_bfloat16_comes_close():
@@ -426,6 +403,78 @@ def test_surroundings_are_left_as_they_were(monkeypatch, fails):
     assert states() == before
 
 
+@pytest.mark.parametrize("cached", [False, True])
+def test_defaults_of_torch_change_no_result(tmp_path, cached):
+    """On "meta" whatever is made without a device has no values, and could not be computed with."""
+    found = []
+    for number, (dtype, device) in enumerate((
+            (torch.float32, "cpu"), (torch.float64, "cpu"), (torch.float32, "meta"))):
+        model = make_model("mpnet")
+        freeze(model, *(["encoder"] if cached else []))
+        try:
+            torch.set_default_dtype(dtype)
+            torch.set_default_device(device)
+            cache = FrozenCache(model, make_data().sentences) if cached else None
+            for steps in (3, 6):  # begun, and continued
+                fit(model, make_data(), make_data(20, seed=1), make_config(
+                    weighting="uncertainty", select="mean", epochs=1,
+                    checkpoint_dir=tmp_path / f"{number} {steps}"), cache=cache)
+            answers = model.predict(make_data(5).sentences)
+        finally:
+            torch.set_default_dtype(torch.float32)
+            torch.set_default_device(None)
+        found.append((weights(model), {task: torch.tensor(np.nan_to_num(
+            answer.values if answer.ids is None else answer.probabilities))
+            for task, answer in answers.items()}))
+    for other in found[1:]:
+        assert same(found[0][0], other[0]) and same(found[0][1], other[1])
+
+
+@pytest.mark.parametrize("top", [True])  # transformers reads values of a mask: none here
+def test_a_step_mixes_no_devices_and_names_none_of_its_own(monkeypatch, top):
+    """On "meta", which has shapes but no values, as where a GPU's tensors meet a processor's."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **settings: nullcontext())  # "meta" has none
+    model, data, device = make_model().to("meta"), make_data(), torch.device("meta")
+    (batch, *_), rows = plan_epoch(data.labels, "joint", 8, 0, 0), np.arange(8)
+    inputs = Tokens(model.encoder, data.sentences)
+    model.encoder.backbone.set_attn_implementation("eager")  # the others look at the mask
+    if top:
+        freeze(model, "encoder")
+        inputs = Embeddings(torch.zeros(37, 16), inputs.lengths)
+        model.encoder = Given(16)
+    for weighting in ("sum", "uncertainty"):
+        objective = training.Objective(model, make_weighting(weighting, model.heads).to(device),
+                                       torch.bfloat16)
+        counts = count_labels(data.labels, batch)
+        ids, mask = inputs.collate(rows, device)
+        loss, losses = objective(ids, mask, take_labels(data.labels, counts, rows, device), counts)
+        loss.backward()
+        found = [ids, loss, *(one.mean for one in losses.values())]
+        found += [parameter.grad for parameter in model.heads["genre"].parameters()]
+        assert {one.device.type for one in found} == {"meta"}
+    assert mask is None or mask.device.type == "meta"
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), True),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9"), True),
+    (MemoryError(), True), (RuntimeError("CUDA error: an illegal memory access"), False)])
+def test_where_memory_runs_out_one_line_says_what_to_lower(monkeypatch, error, told):
+    def fail(*_):
+        raise error
+
+    model = make_model()
+    monkeypatch.setattr(type(model.encoder), "forward", fail)
+    for run, settings in (
+            (lambda: model.encoder.encode(["a film"]), "tokens_per_batch, or"),
+            (lambda: fit(model, make_data(), config=make_config()), "batch_size, or")):
+        vars(error).pop("__notes__", None)
+        with pytest.raises(type(error)) as caught:
+            run()
+        notes = getattr(caught.value, "__notes__", [])
+        assert len(notes) == told and all(f"lower {settings}" in note for note in notes)
+
+
 def test_gradients_of_before_do_not_count():
     model, other = make_model(), make_model()
     for parameter in other.parameters():
@@ -470,7 +519,7 @@ def test_a_gradient_that_is_not_finite_ends_training(snapshots):
         if len(snapshots) == 2:
             model.heads["genre"].network[1].weight.grad[0, 0] = math.inf
 
-    with pytest.raises(TrainingDiverged, match="step 3: the gradient of genre.* is not finite"):
+    with pytest.raises(TrainingDiverged, match="step 3: the gradient of .'genre'.* is not finite"):
         fit(model, make_data(), config=make_config(), backward=backward)
     assert same(weights(model), snapshots[1])
 
@@ -491,11 +540,10 @@ def change(**labels):
     (change(sentiment=np.arange(37) % 3), None, {}, "ids below 2, or -100 .*got 2"),
     (make_data(), change(genre=np.arange(37) % 4), {}, r"labels\['genre'\] must be .*ids below 3"),
     (LabelledSentences(["a", "b"], {}), None, {}, "labels has the tasks"),
-    (make_data(), make_data(), {"select": "unused"}, "select must be None, mean or one of"),
-    (make_data(), change(valence=None), {"select": "valence"}, "needs validation data with labels"),
-    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "with labels of"),
-    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"},
-     "select is 'mean', and needs validation data with labels of it"),
+    (make_data(), make_data(), {"select": "unused"}, "select must be a task, .* got 'unused'"),
+    (make_data(), change(valence=None), {"select": "valence"}, "with labels in train and valid"),
+    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "got 'sentiment'"),
+    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"}, "got 'mean'"),
     (make_data(), None, {"weighting": {"genre": 1.0}}, "weighting must have a weight for each of"),
     (make_data(), None, {"weighting": {**MIXED, "genre": -1}}, "must be finite and not negative"),
     (make_data(), None, {"processes": 2}, "processes is 2, but 1 were started; use torchrun")])
@@ -530,8 +578,11 @@ def test_torchrun_with_a_config_for_one_process_is_refused(monkeypatch):
 def test_numbers_of_numpy_are_plain_numbers(tmp_path):
     config = make_config(seed=np.int64(3), encoder_lr=np.float32(1e-4), clip_norm=np.float64(2),
                          weighting={task: np.float32(0.5) for task in (*TASKS, "unused")},
-                         checkpoint_dir=tmp_path, max_steps=np.int32(2))
-    assert type(config.seed) is int and type(config.encoder_lr) is float
+                         checkpoint_dir=tmp_path, max_steps=np.int32(2), epochs=np.array(1),
+                         head_lr=torch.tensor(0.01), progress=np.bool_(False))
+    kinds = {name: type(value) for name, value in vars(config).items()}
+    assert kinds["seed"] is kinds["max_steps"] is kinds["epochs"] is int
+    assert kinds["encoder_lr"] is kinds["head_lr"] is float and kinds["progress"] is bool
     fit(make_model(), make_data(), config=config)
     assert load_checkpoint(tmp_path)[0] == 2
 

@@ -3,7 +3,8 @@
     run               execute into build/, and say how long each document took
     update            execute, rewrite the committed notebooks, and say which gates fail
     check             execute, and compare with the committed notebooks
-    repository URL    set the public address in every document and in the README
+    cells             write tools/first_cell.py into every document, with README's address
+    repository [URL]  set the public address, by default git's origin, in cells and badges
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import base64
 import os
 import re
 import struct
+import subprocess
 import sys
 import tempfile
 import time
@@ -39,7 +41,11 @@ TRAINING_TOLERANCE = 0.02  # for the scores of cells tagged `training`
 IMAGE_TOLERANCE = 0.1  # share of the width and of the height
 
 NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?")
-URL = re.compile(r"https://github\.com/([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+URL = re.compile(  # https or ssh
+    r"(?:https://(?:\w+@)?|ssh://git@|git@)github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?")
+BADGE = ("[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+         "(https://colab.research.google.com/github/{}/blob/main/{})")
+BADGES = re.compile(r"\n\n\[!\[[^\n]*colab\.research\.google\.com/github/[^\n]*")
 
 KERNEL_ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -125,8 +131,8 @@ def write_build(path: Path, notebook: NotebookNode) -> None:
 def run(path: Path, offline: bool = False) -> NotebookNode:
     """Execute a document in a fresh kernel in its folder, and write it into `build`.
 
-    `offline` keeps the kernel off the network, so that the outputs do not depend on whether
-    the machine has internet. Where a cell raises, `build` has the document up to that cell.
+    `offline` keeps the kernel off the network and off a GPU, so that the outputs do not depend
+    on what the machine has. Where a cell raises, `build` has the document up to that cell.
     """
     notebook = read(path)
     client = NotebookClient(
@@ -139,7 +145,8 @@ def run(path: Path, offline: bool = False) -> NotebookNode:
             environment = os.environ | KERNEL_ENVIRONMENT | {"IPYTHONDIR": profile}
             if offline:
                 Path(profile, "sitecustomize.py").write_text(NO_NETWORK)
-                environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": profile}
+                environment |= {"HF_HUB_OFFLINE": "1", "PYTHONPATH": profile,
+                                "MTL_HELPERS_DEVICE": "cpu"}
             client.execute(cwd=str(path.parent), env=environment)
     finally:
         clean(notebook)
@@ -241,28 +248,79 @@ def failed_gates(root: Path = ROOT) -> list[str]:
     return problems
 
 
-def set_repository(url: str, root: Path = ROOT) -> None:
-    """Replace the public address in every document and in the README."""
+def public_address(url: str, root: Path = ROOT) -> str:
+    """OWNER/NAME of an address, or of git's origin where it is empty."""
+    if not url:
+        command = ["git", "-C", str(root), "remote", "get-url", "origin"]
+        url = subprocess.run(command, capture_output=True, text=True).stdout.strip()
     match = URL.fullmatch(url)
     if not match:
         raise SystemExit(f"URL must be like https://github.com/OWNER/NAME, and it is {url!r}")
-    paths = [path for path in [root / "README.md", *existing(root)] if path.is_file()]
-    texts = {path: path.read_text(encoding="utf-8") for path in paths}
-    for old in {address for text in texts.values() for address in gates.ADDRESS.findall(text)}:
-        place = re.compile(rf"(?<=/){re.escape(old)}(?![\w-])")
-        texts = {path: place.sub(match[1], text) for path, text in texts.items()}
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
-        print(f"{path.name}: {len(gates.ADDRESS.findall(text))} places")
+    return match[1]
+
+
+def write_cells(address: str, root: Path = ROOT) -> None:
+    """Write the set-up cell into every document, with OWNER/NAME or without an address.
+
+    With one, README and the notebooks get a badge below their title, and without one none.
+    """
+    cell = gates.FIRST_CELL
+    if address:
+        cell = gates.REPOSITORY.sub(f"https://github.com/{address}", cell)
+    for path in existing(root):
+        if path.suffix == ".md":
+            path.write_text(with_first_fence(path.read_text(encoding="utf-8"), cell), "utf-8")
+        else:
+            notebook = read(path)
+            with_first_cell(notebook, cell)
+            title = notebook.cells[0]
+            title.source = with_badge(title.source, address, path.name)
+            nbformat.write(notebook, path)
+        print(f"{path.name}: {address or 'no address'}")
+    readme = root / "README.md"
+    if readme.is_file():
+        text = with_badge(readme.read_text(encoding="utf-8"), address, DOCUMENTS[0])
+        readme.write_text(text, encoding="utf-8")
+
+
+def with_first_cell(notebook: NotebookNode, cell: str) -> None:
+    """Let the first code cell be the set-up cell, in place of one that is there."""
+    place, first = next((place, one) for place, one in enumerate(notebook.cells)
+                        if one.cell_type == "code")
+    if "REPOSITORY" not in first.source:
+        first = nbformat.v4.new_code_cell(id="set-up")
+        notebook.cells.insert(place, first)
+    first.source = cell
+    first.metadata = nbformat.from_dict({"tags": ["versions"]})
+
+
+def with_first_fence(text: str, cell: str) -> str:
+    """A page in Markdown whose first fence of Python is the set-up cell."""
+    found = gates.FIRST_FENCE.search(text)
+    if found is None:
+        return text
+    rest = "" if "REPOSITORY" in found[0] else f"```\n\n```python\n{found[0]}"
+    return text[: found.start()] + cell + "\n" + rest + text[found.end() :]
+
+
+def with_badge(text: str, address: str, document: str) -> str:
+    """A page's text with a badge below its title, or without one where there is no address."""
+    text = BADGES.sub("", text)
+    if not address:
+        return text
+    title, *rest = text.split("\n\n", maxsplit=1)
+    return "\n\n".join([title, BADGE.format(address, document), *rest])
 
 
 def main(arguments: list[str] | None = None, root: Path = ROOT) -> None:
     parser = argparse.ArgumentParser(usage=__doc__)
-    parser.add_argument("verb", choices=["run", "update", "check", "repository"])
+    parser.add_argument("verb", choices=["run", "update", "check", "cells", "repository"])
     parser.add_argument("names", nargs="*")
     verb, names = vars(parser.parse_args(arguments)).values()
     if verb == "repository":
-        return set_repository(" ".join(names), root)
+        return write_cells(public_address(" ".join(names), root), root)
+    if verb == "cells":
+        return write_cells(max(gates.addresses(root / "README.md")), root)
     failures = 0
     for path in [root / name for name in names] or existing(root):
         started = time.perf_counter()

@@ -18,9 +18,11 @@ from nbformat import NotebookNode
 ROOT = Path(__file__).resolve().parent.parent
 Gate = Callable[[NotebookNode], list[str]]
 
-ADDRESS = re.compile(  # of REPOSITORY, a link into Colab, a badge or what a badge links to
-    r"(?:REPOSITORY = \\?[\"']https://github\.com/|colab\.research\.google\.com/github/"
-    r"|!\[[^\]]*\]\(https://github\.com/|\)\]\(https://github\.com/)([\w.-]+/[\w.-]+)"
+FIRST_CELL = ROOT.joinpath("tools", "first_cell.py").read_text(encoding="utf-8").strip()
+REPOSITORY = re.compile(r'(?<=REPOSITORY = ")(?:https://github\.com/([\w.-]+/[\w.-]+))?(?=")')
+ADDRESS = re.compile(  # of a link into Colab, a badge or what a badge links to
+    r"(?:colab\.research\.google\.com/github/|!\[[^\]]*\]\(https://github\.com/"
+    r"|\)\]\(https://github\.com/)([\w.-]+/[\w.-]+)"
 )
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -35,6 +37,7 @@ MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 ANSI_CODE = re.compile("\x1b")
 PROGRESS_BAR = re.compile(r"\r|\d%\||\b(?:it/s|s/it)\b|\[\d+:\d\d<")
 FENCE = re.compile(r"^```.*?^```", flags=re.MULTILINE | re.DOTALL)
+FIRST_FENCE = re.compile(r"(?<=^```python\n).*?(?=^```)", flags=re.MULTILINE | re.DOTALL)
 
 
 # What a notebook consists of
@@ -162,7 +165,13 @@ def setup_cell_first(notebook: NotebookNode) -> list[str]:
     if not cells:
         return ["no code cell"]
     problems = [] if "versions" in tags(cells[0]) else ["code cell 1 has no tag `versions`"]
-    return problems + ([] if ADDRESS.search(cells[0].source) else ["it sets no REPOSITORY"])
+    return problems + other_first_cell(cells[0].source)
+
+
+def other_first_cell(source: str) -> list[str]:
+    """Whether code is not the set-up cell that all documents share, but for its address."""
+    same = REPOSITORY.sub("", source.strip()) == FIRST_CELL
+    return [] if same else ["code cell 1 is not tools/first_cell.py: tools/documents.py cells"]
 
 
 def few_cells(notebook: NotebookNode) -> list[str]:
@@ -268,9 +277,17 @@ def broken_links(page: Path) -> list[str]:
     return problems
 
 
+def addresses(page: Path) -> set[str]:
+    """The addresses of the repository in a page; "" of an empty cell, or where a badge lacks."""
+    text = page.read_text(encoding="utf-8")
+    cells, badges = REPOSITORY.findall(text.replace('\\"', '"')), ADDRESS.findall(text)
+    lacks = not badges and (page.suffix == ".ipynb" or page.name == "README.md")
+    return {*cells, *badges, *([""] if lacks else [])}
+
+
 def different_addresses(pages: list[Path]) -> list[str]:
-    """The addresses of the repository, if the pages do not all have the same one."""
-    found = {page.name: set(ADDRESS.findall(page.read_text("utf-8"))) for page in pages}
+    """The addresses of the repository, if the pages do not all have the same one, or none."""
+    found = {page.name: addresses(page) for page in pages}
     if len(set().union(*found.values())) < 2:
         return []
     return [f"{name}: the address {sorted(names)}" for name, names in found.items()]
@@ -292,6 +309,9 @@ def failed(page: Path) -> list[str]:
     found = {"broken_links": broken_links(page)}
     if page.suffix == ".md":
         found["markdown_drawn_by_github"] = markdown_drawn_by_github(text)
+        code = FIRST_FENCE.search(text)
+        if code and page.name.startswith("Task_"):
+            found["setup_cell_first"] = other_first_cell(code[0])
     else:
         notebook = nbformat.reads(text, as_version=nbformat.NO_CONVERT)
         found |= {gate.__name__: gate(notebook) for gate in GATES}
