@@ -35,6 +35,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: if the folder can't be written or renamed; what was there still is.
     """
+    if os.path.ismount(target) or Path.cwd().is_relative_to(target):
+        raise OSError(f"{target} is a mount point or the current folder, which can't be "
+                      f"replaced: name a folder inside it, such as {target / 'model'}")
     new, old = hidden(target, "unfinished"), hidden(target, "set-aside")
     tidy(target)
     new.mkdir(parents=True)
@@ -174,7 +177,7 @@ def _read(path: Path, step: int) -> dict[str, Any]:
         OSError, ValueError, TypeError, KeyError: if it does not verify.
     """
     files = {name: (path / name).read_bytes() for name in (STATE, TENSORS)}
-    if _sums(files) != (path / SUMS).read_bytes():
+    if _sums(files).decode() != (path / SUMS).read_text():  # CRLF is read as well
         raise ValueError(f"its files are not as they were saved ({SUMS} differs)")
     record = json.loads(files[STATE])
     if (record["format"], record["step"]) != (FORMAT, step):

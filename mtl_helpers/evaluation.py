@@ -146,9 +146,11 @@ def score_regression(true: np.ndarray, predicted: np.ndarray) -> RegressionRepor
 
 
 def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
-             dtype: "torch.dtype | None" = None) -> dict[str, Report]:
-    """Score every task that has a label in the data; `dtype`, if given, goes to `predict`."""
-    settings = {"dtype": dtype} if dtype else {}
+             dtype: "torch.dtype | None" = None,
+             tokens_per_batch: int | None = None) -> dict[str, Report]:
+    """Score every task that has a label in the data; the rest, if given, goes to `predict`."""
+    settings: dict[str, Any] = {"dtype": dtype, "tokens_per_batch": tokens_per_batch}
+    settings = {name: value for name, value in settings.items() if value}
     reports: dict[str, Report] = {}
     for task, predicted in model.predict(data.sentences, **settings).items():
         true = data.labels.get(task, np.array([]))

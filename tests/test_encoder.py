@@ -203,7 +203,7 @@ def test_a_model_that_cannot_be_had_gives_one_error_with_what_works(tmp_path, mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match="work without a network: 'all-MiniLM-L6-v2'"):
         load("paraphrase-mpnet-base-v2")
-    with pytest.raises(OSError, match="a name with spaces' is no folder"):
+    with pytest.raises(OSError, match="a name with spaces' is no model"):
         load("a name with spaces")
     monkeypatch.setattr("mtl_helpers.encoder.snapshot_download", refuse)
     with pytest.raises(OSError, match="RuntimeError.*work without a network"):

@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import make_encoder, make_model, same, weights
 
+from mtl_helpers.data import LabelledSentences
 from mtl_helpers.encoder import SentenceEncoder
+from mtl_helpers.evaluation import evaluate
 from mtl_helpers.heads import ClassificationHead, RegressionHead, has_label, task_losses
 from mtl_helpers.model import MultiTaskModel
 
@@ -117,12 +119,14 @@ def test_predict_of_one_string_of_none_and_of_many():
     np.testing.assert_allclose(many[-5:], few, atol=1e-5)
 
 
-def test_predict_runs_the_encoder_once_and_hands_on_dtype(monkeypatch):
+def test_predict_runs_the_encoder_once_and_hands_on_dtype_and_budget(monkeypatch):
     calls, embeddings = [], np.zeros((5, 16), dtype=np.float32)
-    monkeypatch.setattr(SentenceEncoder, "encode", lambda encoder, sentences, dtype: (
-        calls.append((sentences, dtype)) or embeddings))
-    make_model().predict(SENTENCES, dtype=torch.bfloat16)
-    assert calls == [(SENTENCES, torch.bfloat16)]
+    monkeypatch.setattr(SentenceEncoder, "encode", lambda encoder, *given: (
+        calls.append(given) or embeddings))
+    make_model().predict(SENTENCES, torch.bfloat16, 500)
+    evaluate(make_model(), LabelledSentences(SENTENCES, {"sentiment": [0, 1, 0, 1, 0]}),
+             tokens_per_batch=500)
+    assert calls == [(SENTENCES, torch.bfloat16, 500), (SENTENCES, torch.float32, 500)]
 
 
 @pytest.mark.parametrize("asleep", [[], ["encoder"], ["heads.genre"], ["encoder", "heads"]])
@@ -320,7 +324,7 @@ def test_no_code_in_the_folder_is_run(folder):
     config["auto_map"] = {"AutoModel": "trap.Trap", "AutoConfig": "trap.Trap"}
     (folder / "config.json").write_text(json.dumps(config))
     seal(folder)
-    assert_same_model(make_model(), MultiTaskModel.from_pretrained(folder))
+    assert_refused(folder, "config.json has code of its own, which is not run")
     record = (folder / "heads.json").read_text()
     (folder / "heads.json").write_text(record.replace("ClassificationHead", "trap.Trap"))
     assert_refused(folder, r"trap\.Trap")
