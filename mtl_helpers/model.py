@@ -151,7 +151,7 @@ class MultiTaskModel(nn.Module):
                     heads[task] = types[entry["type"]](**entry["config"])
             model = cls(encoder, heads)
             model.heads.load_state_dict(load_file(path / "heads.safetensors"))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # safetensors raises its own
             raise ValueError(f"{path / 'heads.json'} must describe heads of the types "
                              f"{list(types)} and their weights: {error!r}") from error
         return model.eval()
