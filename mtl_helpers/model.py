@@ -55,7 +55,7 @@ class MultiTaskModel(nn.Module):
     def __init__(self, encoder: SentenceEncoder, heads: Mapping[str, Head]) -> None:
         super().__init__()
         if not heads:
-            raise ValueError("heads must have a task")
+            raise ValueError("heads must be one head object for each task, got none")
         reserved, owners = nn.ModuleDict(), dict.fromkeys(map(id, encoder.parameters()), "encoder")
         for task, head in heads.items():
             if not isinstance(task, str) or not task or "." in task or hasattr(reserved, task):
