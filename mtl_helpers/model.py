@@ -20,9 +20,6 @@ from .encoder import SentenceEncoder
 from .heads import ClassificationHead, Head, Prediction, RegressionHead
 
 FORMAT = "MultiTaskModel 1"
-CAUSES = {  # of another sha256, by what such a file begins with
-    b"\r\n": "its line ends became CRLF, as by Git's core.autocrlf",
-    b"version https://git-lfs": "it is a pointer of Git LFS, run git lfs pull"}
 CARD = """---
 library_name: sentence-transformers
 pipeline_tag: feature-extraction
@@ -56,7 +53,8 @@ class MultiTaskModel(nn.Module):
         super().__init__()
         if not heads:
             raise ValueError("heads must be one head object for each task, got none")
-        reserved, owners = nn.ModuleDict(), dict.fromkeys(map(id, encoder.parameters()), "encoder")
+        reserved = nn.ModuleDict()
+        owners = dict.fromkeys(map(id, encoder.parameters()), "the encoder")
         for task, head in heads.items():
             if not isinstance(task, str) or not task or "." in task or hasattr(reserved, task):
                 raise ValueError(f"heads has the task {task!r}; a name must be text "
@@ -66,8 +64,8 @@ class MultiTaskModel(nn.Module):
                                  f"{encoder.embedding_dim}, got {head.embedding_dim}")
             for name, weights in head.named_parameters(remove_duplicate=False):
                 if id(weights) in owners:
-                    raise ValueError(f"heads[{task!r}] must have its own {name}, and shares it "
-                                     f"with {owners[id(weights)]}")
+                    raise ValueError(f"heads[{task!r}] must have its own {name}, and shares "
+                                     f"that of {owners[id(weights)]}")
                 owners[id(weights)] = f"heads[{task!r}]"
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
@@ -95,7 +93,7 @@ class MultiTaskModel(nn.Module):
         """
         listed = [sentences] if isinstance(sentences, str) else sentences
         found = torch.from_numpy(self.encoder.encode(listed, dtype, tokens_per_batch))
-        embeddings = found.to(next(self.heads.parameters()))  # (N, D), of their device and dtype
+        embeddings = found.to(next(self.heads.parameters()))  # (N, D); their device and dtype
         heads: Any = copy.deepcopy(self.heads).eval()  # the model's own stay in their modes
         return {task: head.decode(head(embeddings)) for task, head in heads.items()}
 
@@ -139,10 +137,8 @@ class MultiTaskModel(nn.Module):
         record = _read_record(path)
         for name, digest in record["sha256"].items():
             if _sha256(path / name) != digest:
-                start = (path / name).read_bytes()[:200]
-                causes = [cause for sign, cause in CAUSES.items() if sign in start]
-                raise ValueError(f"{path / name} is not as it was saved (sha256 differs"
-                                 f"{': '.join(['', *causes])})")
+                raise ValueError(f"{path / name} is not as it was saved (sha256 differs). Has "
+                                 "Git changed it, to CRLF or to a pointer of Git LFS?")
         types = {head_type.__name__: head_type for head_type in head_types}
         encoder, heads = SentenceEncoder.from_pretrained(path), {}
         try:
