@@ -73,7 +73,9 @@ class Hub(BaseHTTPRequestHandler):
         body = (repository / revision).joinpath(*rest).read_bytes()
         self.fetched.append("/".join(rest))
         etag = hashlib.sha1(body).hexdigest()
-        return self.answer(200, body, ETag=f'"{etag}"', X_Repo_Commit=revision)
+        begin = int(self.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
+        return self.answer(206 if begin else 200, body[begin:], ETag=f'"{etag}"',
+                           X_Repo_Commit=revision, Content_Range=f"bytes {begin}-/{len(body)}")
 
     do_HEAD = do_GET  # noqa: N815
 
