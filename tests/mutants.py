@@ -191,6 +191,13 @@ FAULTS = {
         ("attention stays eager", "set_attn_implementation(own)",
          'set_attn_implementation("eager")',
          "test_training.py::test_surroundings_are_left_as_they_were[False]"),
+        ("missing weights are random", "            if missing:\n", "            if not info:\n",
+         "test_model_folders.py::test_what_a_folder_lacks_or_would_run_is_an_error[a layer]"),
+        ("mean pooling where modules.json is lost", "        if [*folder.glob(",
+         "        if paths[1:] and [*folder.glob(",
+         "test_model_folders.py::test_what_a_folder_lacks_or_would_run_is_an_error[no modules]"),
+        ("a folder's own code passed over", '{"auto_map", "peft_type"} &', '{"peft_type"} &',
+         "test_model_folders.py::test_what_a_folder_lacks_or_would_run_is_an_error[code]"),
     ],
     "mtl_helpers/evaluation.py": [
         ("interval over sentences instead of documents", "if groups is None:  #",
@@ -214,6 +221,9 @@ FAULTS = {
          "test_calibration.py::test_a_small_example_of_calibration_worked_by_hand"),
     ],
     "mtl_helpers/model.py": [
+        ("what can't be loaded replaces what can", "self.from_pretrained(new, types)",
+         "len(types)",
+         "test_model_folders.py::test_what_could_not_be_loaded_replaces_nothing[an adapter]"),
         ("dropout awake in a frozen part", "nn.Module.train(module, False)",
          "nn.Module.train(module, mode)",
          "test_freezing.py::test_train_mode_does_not_wake_the_dropout_of_what_is_frozen[bert]"),
@@ -235,6 +245,10 @@ FAULTS = {
          "test_model.py::test_predict_has_no_dropout_and_leaves_modes_and_gradients[asleep0]"),
     ],
     "mtl_helpers/freezing.py": [
+        ("an encoder in an unknown wrapper has the heads' rate",
+         'if not plain.startswith(("encoder.", "heads.")):', "if not plain:",
+         "test_model_folders.py::"
+         "test_a_wrapped_model_has_the_same_groups_and_hash_or_is_refused[compile]"),
         ("freeze forgets what layers share", "and TOP not in name\n",
          'and "relative" not in name\n',
          "test_freezing.py::test_a_backbone_is_frozen_and_rated_layer_by_layer[mpnet]"),

@@ -390,7 +390,7 @@ def test_a_bad_value_is_refused_clearly(argument, call, error) -> None:
 ANYTHING = {
     "TrainingConfig.select", "TrainingConfig.progress",  # `fit` checks select
     "bootstrap_interval.seed", "split_corpus.seed", "split_indices.seed",
-    "evaluate.model", "evaluate.dtype",
+    "evaluate.model", "evaluate.dtype", "evaluate.tokens_per_batch",
     "freeze.model", "unfreeze.model", "load_checkpoint.folder", "resolve_dtype.device",
     "task_losses.heads", "plan_epoch.epoch",
     "parameter_groups.encoder_lr", "parameter_groups.head_lr", "parameter_groups.weight_decay",

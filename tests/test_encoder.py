@@ -156,7 +156,8 @@ def test_pooling_is_idempotent_and_gives_padding_no_gradient(pooling):
 
 # Input
 
-def test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut(encoder, caplog):
+def test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut(
+        encoder, caplog, monkeypatch):
     for texts, shape in (([], (0, 384)), ("one", (384,)), (["one"], (1, 384)),
                          (np.array(["one", "two"]), (2, 384))):
         found = encoder.encode(texts)
@@ -164,8 +165,12 @@ def test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut(encoder, ca
     assert encoder.tokenize([]) == []
     with caplog.at_level(logging.WARNING, logger="mtl_helpers.encoder"):
         encoder.encode(["short"] * 2500 + ["word " * 300] * 3)
+        for has in (True, False):
+            monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda has=has: has)
+            encoder.encode("short", torch.bfloat16)
     messages = [record.getMessage() for record in caplog.records]
-    assert messages == ["3 of 2503 sentences cut to 256 tokens"]
+    assert messages == ["3 of 2503 sentences cut to 256 tokens",
+                        "this processor has no AVX512-BF16: torch.bfloat16 is slow on it"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -203,7 +208,7 @@ def test_a_model_that_cannot_be_had_gives_one_error_with_what_works(tmp_path, mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(OSError, match="work without a network: 'all-MiniLM-L6-v2'"):
         load("paraphrase-mpnet-base-v2")
-    with pytest.raises(OSError, match="a name with spaces' is no folder"):
+    with pytest.raises(OSError, match="a name with spaces' is no model"):
         load("a name with spaces")
     monkeypatch.setattr("mtl_helpers.encoder.snapshot_download", refuse)
     with pytest.raises(OSError, match="RuntimeError.*work without a network"):
@@ -213,23 +218,3 @@ def test_a_model_that_cannot_be_had_gives_one_error_with_what_works(tmp_path, mo
     monkeypatch.setattr("mtl_helpers.encoder.resources.files", lambda package: tmp_path)
     with pytest.raises(ValueError, match="altered weights"):
         load("all-MiniLM-L6-v2")
-
-
-@pytest.mark.parametrize(("file", "content", "message"), [
-    ("config.json", None, "no readable model"), ("config.json", b"{}", "no readable model"),
-    ("model.safetensors", None, "no readable model"),
-    ("model.safetensors", b"\x08", "no readable model"),
-    ("modules.json", b"{", "not valid JSON"),
-    ("modules.json", b'[{"type": "sentence_transformers.models.Dense"}]', "Dense"),
-    ("1_Pooling/config.json", b'{"pooling_mode": "lasttoken"}', "valid is one of mean"),
-    ("1_Pooling/config.json", b'{"pooling_mode_weightedmean_tokens": true}', "valid is one of"),
-    ("sentence_bert_config.json", b'{"do_lower_case": true}', "lower-cases sentences"),
-    ("config_sentence_transformers.json", b'{"default_prompt_name": "query"}', "'query'")])
-def test_a_damaged_or_foreign_folder_is_refused(tmp_path, file, content, message):
-    make_encoder().save_pretrained(tmp_path)
-    SentenceEncoder.from_pretrained(tmp_path)
-    (tmp_path / file).unlink(missing_ok=True)
-    if content is not None:
-        (tmp_path / file).write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        SentenceEncoder.from_pretrained(tmp_path)

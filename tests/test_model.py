@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
 from tiny import make_encoder, make_model, same, weights
 
+from mtl_helpers.data import LabelledSentences
 from mtl_helpers.encoder import SentenceEncoder
+from mtl_helpers.evaluation import evaluate
 from mtl_helpers.heads import ClassificationHead, RegressionHead
 from mtl_helpers.losses import has_label, task_losses
 from mtl_helpers.model import MultiTaskModel
@@ -118,12 +120,14 @@ def test_predict_of_one_string_of_none_and_of_many():
     np.testing.assert_allclose(many[-5:], few, atol=1e-5)
 
 
-def test_predict_runs_the_encoder_once_and_hands_on_dtype(monkeypatch):
+def test_predict_runs_the_encoder_once_and_hands_on_dtype_and_budget(monkeypatch):
     calls, embeddings = [], np.zeros((5, 16), dtype=np.float32)
-    monkeypatch.setattr(SentenceEncoder, "encode", lambda encoder, sentences, dtype: (
-        calls.append((sentences, dtype)) or embeddings))
-    make_model().predict(SENTENCES, dtype=torch.bfloat16)
-    assert calls == [(SENTENCES, torch.bfloat16)]
+    monkeypatch.setattr(SentenceEncoder, "encode", lambda encoder, *given: (
+        calls.append(given) or embeddings))
+    make_model().predict(SENTENCES, torch.bfloat16, 500)
+    evaluate(make_model(), LabelledSentences(SENTENCES, {"sentiment": [0, 1, 0, 1, 0]}),
+             tokens_per_batch=500)
+    assert calls == [(SENTENCES, torch.bfloat16, 500), (SENTENCES, torch.float32, 500)]
 
 
 @pytest.mark.parametrize("asleep", [[], ["encoder"], ["heads.genre"], ["encoder", "heads"]])
@@ -266,7 +270,7 @@ def test_each_missing_cut_or_altered_file_is_named_but_a_card(folder):
         content = (folder / name).read_bytes()
         for damaged in (content[: len(content) // 2], bytes([content[0] ^ 1]) + content[1:], b""):
             (folder / name).write_bytes(damaged)
-            assert_refused(folder, f"{name} is not as it was saved")
+            assert_refused(folder, f"{name} is not as it was saved .*CRLF or .*Git LFS")
         (folder / name).unlink()
         assert_refused(folder, f"No such file.*{name}", FileNotFoundError)
         (folder / name).write_bytes(content)
@@ -309,6 +313,9 @@ def test_heads_or_tensors_or_an_encoder_that_do_not_fit_although_checksums_do(fo
         save_file(tensors | {name: tensor}, folder / "heads.safetensors")
         seal(folder)
         assert_refused(folder, rf"heads\.json must describe heads .*{reason}")
+    (folder / "heads.safetensors").write_bytes(b"")
+    seal(folder)
+    assert_refused(folder, r"heads\.json must describe heads .*SafetensorError")
     SentenceEncoder.from_pretrained(EARLIER / "model").save_pretrained(folder)
     seal(folder)
     assert_refused(folder, r"heads\['genre'\] must have .* embedding_dim, 8, got 16")
@@ -317,11 +324,13 @@ def test_heads_or_tensors_or_an_encoder_that_do_not_fit_although_checksums_do(fo
 def test_no_code_in_the_folder_is_run(folder):
     """Not by heads.json, and not by an encoder configuration that names a module in the folder."""
     (folder / "trap.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Trap: pass\n")
-    config = json.loads((folder / "config.json").read_text())
-    config["auto_map"] = {"AutoModel": "trap.Trap", "AutoConfig": "trap.Trap"}
-    (folder / "config.json").write_text(json.dumps(config))
+    config = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(
+        config.replace("{", '{"auto_map": {"AutoModel": "trap.Trap"},', 1))
     seal(folder)
-    assert_same_model(make_model(), MultiTaskModel.from_pretrained(folder))
+    assert_refused(folder, "config.json has code of its own, which is not run")
+    (folder / "config.json").write_text(config)
+    seal(folder)
     record = (folder / "heads.json").read_text()
     (folder / "heads.json").write_text(record.replace("ClassificationHead", "trap.Trap"))
     assert_refused(folder, r"trap\.Trap")
