@@ -22,7 +22,6 @@ from mtl_helpers.synthetic import SENTIMENTS, TOPICS, best_accuracy, make_senten
 
 unit = st.floats(0, 1)
 TASKS = {"topic": len(TOPICS), "sentiment": len(SENTIMENTS)}
-NOISY = {"label_noise": 0.2}
 COMBINED = {"label_noise": 0.1, "class_overlap": 0.3, "missing": 0.2}
 EVERYTHING = {**COMBINED, "split": "test", "seed": 7}
 
@@ -61,20 +60,14 @@ def test_seed_and_split_each_give_another_sample_and_leave_global_random_state_a
         assert labels["topic"].tolist() != others["topic"].tolist()
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])
     assert torch.equal(torch.get_rng_state(), before[1])
+    few, many = (make_sentences(n, **EVERYTHING) for n in (50, 300))
+    assert many[0][:50] == few[0] and many[1]["topic"][:50].tolist() == few[1]["topic"].tolist()
 
 
 def test_sentences_read_like_sentences():
     for sentence in make_sentences(2000, class_overlap=0.5)[0]:
         assert re.fullmatch(r"[A-Z][A-Za-z,:' -]+\.", sentence) and "  " not in sentence
         assert 9 <= len(sentence.split()) <= 30
-
-
-def test_a_smaller_sample_is_the_beginning_of_a_larger_one():
-    few, few_labels = make_sentences(50, **EVERYTHING)
-    many, many_labels = make_sentences(300, **EVERYTHING)
-    assert many[:50] == few
-    for task in TASKS:
-        np.testing.assert_array_equal(many_labels[task][:50], few_labels[task])
 
 
 # Splits
@@ -109,7 +102,7 @@ def test_thousands_of_sentences_exist_and_the_error_names_the_largest_n():
 # Settings, measured
 
 
-def test_classes_are_drawn_uniformly_and_noise_replaces_them_uniformly():
+def test_classes_noise_and_missing_labels_are_drawn_uniformly_and_apart():
     n = 6000
     sentences, clean = make_sentences(n)
     pairs = np.bincount(3 * clean["topic"] + clean["sentiment"], minlength=12) / n
@@ -126,19 +119,14 @@ def test_classes_are_drawn_uniformly_and_noise_replaces_them_uniformly():
                 assert abs(found - share) < 4 * sampling_error(share, rows.sum())
     both = (flipped["topic"] & flipped["sentiment"]).mean()
     assert abs(both - 0.09) < 4 * sampling_error(0.09, n)  # the tasks flip apart
-
-
-def test_missing_labels_have_the_share_asked_for_and_change_nothing_else():
-    sentences, full = make_sentences(n := 5000, **NOISY)
-    same_sentences, partial = make_sentences(n, **NOISY, missing=0.4)
+    same_sentences, partial = make_sentences(n, label_noise=0.3, missing=0.4)
     assert same_sentences == sentences
     absent = {task: partial[task] == -100 for task in TASKS}
     for task in TASKS:
         assert abs(absent[task].mean() - 0.4) < 4 * sampling_error(0.4, n)
-        np.testing.assert_array_equal(partial[task][~absent[task]], full[task][~absent[task]])
+        np.testing.assert_array_equal(partial[task][~absent[task]], noisy[task][~absent[task]])
     both = (absent["topic"] & absent["sentiment"]).mean()
     assert abs(both - 0.16) < 4 * sampling_error(0.16, n)
-    assert all((ids == -100).all() for ids in make_sentences(20, missing=1)[1].values())
 
 
 # The best accuracy
