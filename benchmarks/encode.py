@@ -124,12 +124,10 @@ def measure(sentences: list[str], rounds: int) -> dict[str, Any]:
         tokens = float(lengths.sum()) / median(taken)
         rows[name] = {
             "sentences_per_second": round(len(sentences) / median(taken), 1),
-            "tokens_per_second": round(tokens),
             "speed_ratio": round(median_ratio(found[reference], taken), 3),
             "ratio_in_same_precision": round(median_ratio(found[same], taken), 3),
             "padding_share": round(float(padding[name]), 4),
             "share_of_gemm_rate": round(tokens * flop_per_token(encoder) / median(found[wide]), 3),
-            "max_difference": float(np.abs(results[name] - results[reference]).max()),
             "min_cosine": float((results[name] * results[reference]).sum(axis=1).min())}
     gflops = {str(dtype).removeprefix("torch."): round(median(found[dtype]) / 1e9)
               for dtype in products}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from experiments import page
 from experiments.analysis import seed_margin
 from experiments.compare_encoders import LABELS
 from experiments.similarity import ARMS, records
@@ -25,9 +26,7 @@ def table() -> str:
 
     STS-B is Spearman's correlation on the pairs that report, genre and sentiment are macro-F1.
     """
-    lines = ["| | STS-B | genre | sentiment | neighbours kept | separation |",
-             "|---|---:|---:|---:|---:|---:|"]
-    made = records()
+    rows, made = [], records()
     for setting, seeds, label in ARMS:
         runs = [row for row in made if row["config"]["arm"] == setting.arm]
         if not runs:
@@ -39,8 +38,8 @@ def table() -> str:
             cells.append(cell([100 * row["test"][task]["macro_f1"] for row in trained], 1))
         cells.append(cell([100 * row["neighbours_kept"] for row in runs], 1))
         cells.append(cell([row["separation"] for row in runs], 2))
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append(cells)
+    return page.table((None, "STS-B", "genre", "sentiment", "neighbours kept", "separation"), rows)
 
 
 if __name__ == "__main__":

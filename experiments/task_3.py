@@ -18,6 +18,7 @@ from experiments.analysis import (
     predictions,
     runs,
     score,
+    scores_of_draws,
     seed_margin,
 )
 from experiments.drift import FREE, REMEDIES, DriftSetting, scored_sentences, seeds
@@ -27,7 +28,6 @@ from experiments.records import read_records
 from experiments.studies import domain_arm
 from experiments.train import LABELS, SENTENCES, Setting, build
 from mtl_helpers import GENRES, freeze
-from mtl_helpers.evaluation import resampled_scores
 
 Arm = tuple[str, str]
 FULL: Arm = ("arms", "joint")
@@ -219,8 +219,8 @@ def drift_of(remedy: str, frozen: str, task: str) -> Estimate:
     """How a task's macro-F1 on the 500 sentences changed from the first step to the last."""
     found, sentences = drift_runs(remedy, frozen), scored_sentences()
     before, after = (
-        resampled_scores(sentences.labels[task], predictions(found, task, when), "macro_f1",
-                         sentences.groups) for when in ("before", "after"))
+        scores_of_draws(sentences.labels[task], predictions(found, task, when), "macro_f1",
+                        sentences.groups) for when in ("before", "after"))
     change = after.mean(axis=1) - before.mean(axis=1)
     return estimate(change, seed_margin(after[0] - before[0]), len(found))
 

@@ -44,7 +44,7 @@ class Head(nn.Module):
     # Of class ids, values, or vectors of 0 and 1; None of vectors to be near.
     likelihood: Literal["categorical", "gaussian", "bernoulli"] | None
     vectors = False  # whether a label is a row (L,)
-    rule = "finite numbers, or NaN"  # what labels it takes, for messages
+    rule = "finite floats, or NaN"  # what labels it takes, for messages
     predicts = "real value"  # for the model card, where there are no label names
 
     def __init__(self, embedding_dim: int, hidden_dim: int | None = None, dropout: float = 0.1,
@@ -100,7 +100,8 @@ class Head(nn.Module):
             raise ValueError(f"labels[{task!r}] are ids of {list(names)!r:.200}, and those of "
                              f"its head are {own!r:.200}: {mend}")
         shape = (size, self.output_dim) if self.vectors else (size,)
-        rule = f"labels[{task!r}] must be {shape} {self.rule} where the label is missing"
+        valid = self.rule.format(self.output_dim)
+        rule = f"labels[{task!r}] must be {shape} {valid} where the label is missing"
         try:
             values = torch.as_tensor(given, device="cpu")
         except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
@@ -138,7 +139,7 @@ class ClassificationHead(NamedHead):
     torch.Size([2, 3])
     """
     likelihood = "categorical"
-    rule = "ids of its labels, or -100"
+    rule = "ids below {}, or -100"
 
     def takes(self, labels: Tensor) -> Tensor:
         return (labels >= 0) & (labels < self.output_dim) & (labels % 1 == 0)

@@ -1,4 +1,4 @@
-"""Calibration: against scikit-learn, plain loops and by hand."""
+"""Calibration: against scikit-learn and by hand."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 from sklearn import metrics
-from sklearn.calibration import CalibratedClassifierCV, calibration_curve
-from sklearn.frozen import FrozenEstimator
-from sklearn.linear_model import LogisticRegression
+from sklearn.calibration import calibration_curve
 
 from experiments.calibration import (
     apply_temperature,
@@ -18,13 +16,11 @@ from experiments.calibration import (
     reliability,
 )
 
-Pair = tuple[np.ndarray, np.ndarray]
 
-
-def drawn(n: int = 5000, k: int = 4, sharpness: float = 2, seed: int = 0) -> Pair:
+def drawn(n: int = 5000, k: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """Logits (N, K), and labels (N,) drawn from their softmax: calibrated by construction."""
-    random = np.random.default_rng(seed)
-    logits = sharpness * random.normal(size=(n, k))
+    random = np.random.default_rng(0)
+    logits = 2 * random.normal(size=(n, k))
     cumulative = softmax(logits, axis=1).cumsum(axis=1)
     return logits, (random.random((n, 1)) > cumulative[:, :-1]).sum(axis=1)
 
@@ -42,20 +38,6 @@ def test_reliability_is_the_calibration_curve_of_scikit_learn() -> None:
     assert bins.counts.sum() == 5000 and len(bins.edges) == 11
 
 
-def test_the_calibration_error_is_that_of_a_plain_loop() -> None:
-    logits, true = drawn(n=700)
-    for factor in (0.5, 1, 3):
-        probabilities = softmax(factor * logits, axis=1).astype(np.float32)
-        total = 0.0
-        for b in range(10):
-            top = probabilities.max(axis=1).astype(float)
-            inside = (b / 10 < top) & (top <= (b + 1) / 10)
-            if inside.any():
-                right = probabilities[inside].argmax(axis=1) == true[inside]
-                total += inside.mean() * abs(top[inside].mean() - right.mean())
-        assert expected_calibration_error(true, probabilities) == pytest.approx(total)
-
-
 def test_a_small_example_of_calibration_worked_by_hand() -> None:
     probabilities = np.array([[0.55, 0.45], [0.42, 0.58], [0.95, 0.05], [1, 0], [0.5, 0.5]])
     bins = reliability([1, 1, 0, 0, 0], probabilities)
@@ -64,52 +46,33 @@ def test_a_small_example_of_calibration_worked_by_hand() -> None:
     assert bins.accuracy[[4, 5, 9]] == pytest.approx([1, 0.5, 1])
     error = expected_calibration_error([1, 1, 0, 0, 0], probabilities)
     assert error == pytest.approx((1 * 0.5 + 2 * 0.065 + 2 * 0.025) / 5)
-
-
-@pytest.mark.parametrize("edge", [0.5, 0.6, 0.7, 0.8, 0.9])
-def test_a_last_digit_moves_no_sentence_into_another_bin(edge: float) -> None:
-    near = edge + np.array([-2, -1, 0, 1, 2]) * np.spacing(edge)
-    counts = reliability([0] * 5, np.stack([near, 1 - near], axis=1)).counts
-    assert counts[round(10 * edge) - 1] == 5
+    for edge in (0.5, 0.6, 0.7, 0.8, 0.9):  # a last digit moves no sentence into another bin
+        near = edge + np.array([-2, -1, 0, 1, 2]) * np.spacing(edge)
+        counts = reliability([0] * 5, np.stack([near, 1 - near], axis=1)).counts
+        assert counts[round(10 * edge) - 1] == 5, edge
 
 
 def test_the_brier_score_is_scikit_learns_and_goes_from_0_to_2() -> None:
-    for k in (2, 4):
-        logits, true = drawn(n=300, k=k)
-        probabilities = softmax(logits, axis=1)
-        expected = k * metrics.mean_squared_error(np.eye(k)[true], probabilities)
-        assert brier_score(true, probabilities) == pytest.approx(expected)
-        if k == 2:
-            binary = metrics.brier_score_loss(true, probabilities[:, 1])
-            assert expected == pytest.approx(2 * binary)
+    logits, true = drawn(n=300, k=2)
+    probabilities = softmax(logits, axis=1)
+    binary = metrics.brier_score_loss(true, probabilities[:, 1])
+    assert brier_score(true, probabilities) == pytest.approx(2 * binary)
     assert brier_score([0, 2], np.eye(3)[[0, 2]]) == 0
     assert brier_score([0, 2], np.eye(3)[[1, 0]]) == 2
 
 
-@pytest.mark.parametrize("factor", [0.4, 1, 2.5])
+@pytest.mark.parametrize("factor", [0.4, 2.5])
 def test_logits_that_were_scaled_are_brought_back(factor: float) -> None:
     logits, true = drawn(n=20_000)
     scaled = softmax(factor * logits, axis=1).astype(np.float32)
     temperature = fit_temperature(true, scaled)
     assert temperature == pytest.approx(factor, rel=0.03)
     back = apply_temperature(scaled, temperature)
-    assert np.array_equal(back.argmax(axis=1), scaled.argmax(axis=1))
-    assert expected_calibration_error(true, back) < 0.015
     np.testing.assert_allclose(back, softmax(logits * factor / temperature, axis=1), atol=1e-5)
-
-
-@pytest.mark.skipif("temperature" not in str(CalibratedClassifierCV.__doc__),
-                    reason="scikit-learn has no temperature scaling before 1.8")
-def test_the_temperature_is_that_of_scikit_learn() -> None:
-    logits, true = drawn(n=600, k=3, sharpness=1)
-    model = LogisticRegression(C=1e3, max_iter=1000).fit(logits[:40], true[:40])  # overfits
-    calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="temperature")
-    calibrated.fit(logits[40:], true[40:])
-    probabilities = model.predict_proba(logits[40:])
-    temperature = fit_temperature(true[40:], probabilities)
-    assert abs(temperature - 1) > 0.05
-    np.testing.assert_allclose(apply_temperature(probabilities, temperature),
-                               calibrated.predict_proba(logits[40:]), atol=1e-4)
+    assert expected_calibration_error(true, back) < 0.015
+    losses = [metrics.log_loss(true, apply_temperature(scaled, temperature * near))
+              for near in (0.99, 1, 1.01)]
+    assert min(losses) == losses[1]
 
 
 def test_a_temperature_of_one_changes_nothing_and_zeros_are_bounded() -> None:

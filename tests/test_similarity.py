@@ -27,12 +27,10 @@ def test_cosines_of_pairs_agree_with_scores_in_rank_alone(tmp_path) -> None:
     assert similarity.agreement(found[[0, 2, 1, 3]], pairs.scores) == pytest.approx(0.8)
 
 
-@pytest.mark.parametrize("row", ["a,b", "a,b,much", "a,b,5.5", "a,b,nan", "a,b,1,2"])
-def test_a_file_that_is_not_of_scored_pairs_is_refused(row: str, tmp_path) -> None:
-    path = tmp_path / "pairs.csv"
-    path.write_text(f"a,b,1\n{row}\n", encoding="utf-8")
-    with pytest.raises(ValueError, match="pairs.csv"):
-        similarity.read_pairs(path)
+    for row in ("a,b", "a,b,much", "a,b,5.5", "a,b,nan", "a,b,1,2"):
+        path.write_text(f"a,b,1\n{row}\n", encoding="utf-8")
+        with pytest.raises(ValueError, match="pairs.csv"):
+            similarity.read_pairs(path)
 
 
 def test_no_pair_both_chooses_and_reports() -> None:
@@ -47,11 +45,7 @@ def test_nearest_are_others_and_of_equals_the_earlier() -> None:
     assert similarity.neighbours_kept(vectors, vectors[:, ::-1], 2) == 1
     moved = vectors[[0, 3, 2, 1, 4]]  # row 2 keeps both of its neighbours, the others one each
     assert similarity.neighbours_kept(vectors, moved, 2) == 6 / 10
-
-
-def test_neighbours_of_random_vectors_are_kept_by_chance() -> None:
     before, after = np.random.default_rng(0).normal(size=(2, 400, 30))
-    assert similarity.neighbours_kept(before, before) == 1
     assert similarity.neighbours_kept(before, 2 * before + 1e-9) == 1  # length does not count
     assert abs(similarity.neighbours_kept(before, after) - 10 / 399) < 0.01
 

@@ -3,13 +3,10 @@
 import hashlib
 import itertools
 import os
-import random
 import re
 import shutil
 import subprocess
 import sys
-from collections import defaultdict
-from fractions import Fraction
 from math import sqrt
 
 import numpy as np
@@ -18,16 +15,13 @@ import torch
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
-from sklearn.linear_model import LogisticRegression
 
 from mtl_helpers import synthetic
 from mtl_helpers.data import LabelledSentences, assert_no_leakage
-from mtl_helpers.encoder import SentenceEncoder
 from mtl_helpers.synthetic import SENTIMENTS, TOPICS, best_accuracy, make_sentences, oracle
 
 unit = st.floats(0, 1)
 TASKS = {"topic": len(TOPICS), "sentiment": len(SENTIMENTS)}
-NOISY = {"label_noise": 0.2}
 COMBINED = {"label_noise": 0.1, "class_overlap": 0.3, "missing": 0.2}
 EVERYTHING = {**COMBINED, "split": "test", "seed": 7}
 
@@ -66,6 +60,8 @@ def test_seed_and_split_each_give_another_sample_and_leave_global_random_state_a
         assert labels["topic"].tolist() != others["topic"].tolist()
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])
     assert torch.equal(torch.get_rng_state(), before[1])
+    few, many = (make_sentences(n, **EVERYTHING) for n in (50, 300))
+    assert many[0][:50] == few[0] and many[1]["topic"][:50].tolist() == few[1]["topic"].tolist()
 
 
 def test_sentences_read_like_sentences():
@@ -74,20 +70,12 @@ def test_sentences_read_like_sentences():
         assert 9 <= len(sentence.split()) <= 30
 
 
-def test_a_smaller_sample_is_the_beginning_of_a_larger_one():
-    few, few_labels = make_sentences(50, **EVERYTHING)
-    many, many_labels = make_sentences(300, **EVERYTHING)
-    assert many[:50] == few
-    for task in TASKS:
-        np.testing.assert_array_equal(many_labels[task][:50], few_labels[task])
-
-
 # Splits
 
 
 def test_no_split_shares_a_sentence_with_another_for_any_seed():
     splits = []
-    for split, n in (("train", 12_000), ("validation", 4_000), ("test", 4_000)):
+    for split, n in (("train", 6_000), ("validation", 2_000), ("test", 2_000)):
         first, second = (make_sentences(n, class_overlap=0.3, split=split, seed=seed)[0]
                          for seed in (0, 1))
         splits.append(LabelledSentences(first + second, {}))
@@ -97,29 +85,20 @@ def test_no_split_shares_a_sentence_with_another_for_any_seed():
     assert_no_leakage(*splits)
 
 
-def test_the_split_of_a_sentence_says_nothing_about_its_classes():
-    for topic, sentiment in itertools.product(range(4), range(3)):
-        pools = [list(synthetic._pool(topic, sentiment, split, random.Random(0)))
-                 for split in ("train", "validation", "test")]
-        sizes = np.array([len(pool) for pool in pools])
-        np.testing.assert_allclose(sizes / sizes.sum(), (0.6, 0.2, 0.2), atol=0.05)
-
-
 def test_thousands_of_sentences_exist_and_the_error_names_the_largest_n():
     with pytest.raises(ValueError, match=r"n must be at most \d+ for these") as error:
         make_sentences(10**9, split="test")
     largest = int(re.findall(r"\d+", str(error.value))[0])
-    assert largest > 18_000
     sentences, _ = make_sentences(largest, split="test")
-    assert len(set(sentences)) == largest
-    with pytest.raises(ValueError, match=f"n must be at most {largest} .* got {largest + 1}"):
+    assert len(set(sentences)) == largest > 18_000
+    with pytest.raises(ValueError, match=f"n must be at most {largest} "):
         make_sentences(largest + 1, split="test")
 
 
 # Settings, measured
 
 
-def test_classes_are_drawn_uniformly_and_noise_replaces_them_uniformly():
+def test_classes_noise_and_missing_labels_are_drawn_uniformly_and_apart():
     n = 6000
     sentences, clean = make_sentences(n)
     pairs = np.bincount(3 * clean["topic"] + clean["sentiment"], minlength=12) / n
@@ -136,56 +115,32 @@ def test_classes_are_drawn_uniformly_and_noise_replaces_them_uniformly():
                 assert abs(found - share) < 4 * sampling_error(share, rows.sum())
     both = (flipped["topic"] & flipped["sentiment"]).mean()
     assert abs(both - 0.09) < 4 * sampling_error(0.09, n)  # the tasks flip apart
-
-
-def test_missing_labels_have_the_share_asked_for_and_change_nothing_else():
-    sentences, full = make_sentences(n := 5000, **NOISY)
-    same_sentences, partial = make_sentences(n, **NOISY, missing=0.4)
+    same_sentences, partial = make_sentences(n, label_noise=0.3, missing=0.4)
     assert same_sentences == sentences
     absent = {task: partial[task] == -100 for task in TASKS}
     for task in TASKS:
         assert abs(absent[task].mean() - 0.4) < 4 * sampling_error(0.4, n)
-        np.testing.assert_array_equal(partial[task][~absent[task]], full[task][~absent[task]])
+        np.testing.assert_array_equal(partial[task][~absent[task]], noisy[task][~absent[task]])
     both = (absent["topic"] & absent["sentiment"]).mean()
     assert abs(both - 0.16) < 4 * sampling_error(0.16, n)
-    assert all((ids == -100).all() for ids in make_sentences(20, missing=1)[1].values())
 
 
 # The best accuracy
-
-
-def exact_best_accuracy(label_noise, class_overlap):
-    """Enumerate every draw of the definition in fractions, for each task alone."""
-    best = {}
-    for task, classes in TASKS.items():
-        mass = defaultdict(lambda: [Fraction()] * 4)
-        for label in range(classes):
-            neighbours = [k for k in (label - 1, label + 1) if 0 <= k < classes]
-            cues = {(label,): 1 - class_overlap}
-            for neighbour in neighbours:
-                cues[tuple(sorted((label, neighbour)))] = class_overlap / len(neighbours)
-            for (cue, share), drawn in itertools.product(cues.items(), range(classes)):
-                kept = 1 - label_noise if drawn == label else label_noise / (classes - 1)
-                mass[cue][drawn] += share * kept / classes
-        best[task] = float(sum(max(labels) for labels in mass.values()))
-    return best
 
 
 @pytest.mark.parametrize(("given_settings", "topic", "sentiment"), [
     ({"missing": 0.3}, 1, 1), ({"label_noise": 0.2}, 0.8, 0.8),
     ({"label_noise": 1}, 1 / 3, 1 / 2),  # never the clean class: any other one
     ({"label_noise": 0.75}, 0.25, 0.375),  # of topics says nothing, of sentiments negates
-    ({"class_overlap": 0.3}, 0.8875, 0.9), ({"class_overlap": 1}, 0.625, 2 / 3)])
+    ({"class_overlap": 0.3}, 0.8875, 0.9), ({"class_overlap": 1}, 0.625, 2 / 3),
+    # Both: by enumeration of every draw in fractions.
+    ({"label_noise": 0.1, "class_overlap": 0.3}, 321 / 400, 163 / 200),
+    ({"label_noise": 0.5, "class_overlap": 0.7}, 33 / 80, 53 / 120),
+    ({"label_noise": 0.6, "class_overlap": 0.9}, 133 / 400, 37 / 100),
+    ({"label_noise": 0.8, "class_overlap": 0.2}, 4 / 15, 2 / 5)])
 def test_best_accuracy_is_what_one_computes_by_hand(given_settings, topic, sentiment):
     best = best_accuracy(**given_settings)
     assert best == pytest.approx({"topic": topic, "sentiment": sentiment}, abs=1e-9)
-
-
-def test_best_accuracy_equals_enumeration_in_fractions():
-    for noise, shared in itertools.product(range(0, 21, 2), repeat=2):
-        exact = exact_best_accuracy(Fraction(noise, 20), Fraction(shared, 20))
-        found = best_accuracy(label_noise=noise / 20, class_overlap=shared / 20)
-        assert found == pytest.approx(exact, abs=1e-9)
 
 
 @examples(max_examples=25)
@@ -203,7 +158,7 @@ def test_valid_arguments_give_distinct_sentences_that_oracle_reads(n, seed, spli
 
 
 @pytest.mark.parametrize("given_settings", [
-    {}, NOISY, {"class_overlap": 0.3}, COMBINED, {"label_noise": 0.8, "class_overlap": 0.2}])
+    {}, COMBINED, {"label_noise": 0.8, "class_overlap": 0.2}])
 def test_the_oracle_reaches_the_best_accuracy(given_settings):
     n = 4000
     sentences, labels = make_sentences(n, split="test", seed=3, **given_settings)
@@ -213,18 +168,3 @@ def test_the_oracle_reaches_the_best_accuracy(given_settings):
         accuracy = (predicted[task] == labels[task])[known].mean()
         assert abs(accuracy - best) <= 4 * sampling_error(best, known.sum()) + 1e-9
         assert predicted[task].dtype == np.int64
-
-
-def test_a_probe_comes_near_the_best_accuracy_and_never_exceeds_it():
-    encoder = SentenceEncoder.from_pretrained("all-MiniLM-L6-v2")
-    for settings, short_by in (NOISY, 0.02), (COMBINED, 0.12):
-        sentences, labels = make_sentences(600, **settings)
-        others, true = make_sentences(300, split="test", **settings)
-        vectors = encoder.encode(sentences + others, dtype=torch.bfloat16)  # (900, D)
-        for task, best in best_accuracy(**settings).items():
-            known, scored = labels[task] != -100, true[task] != -100
-            probe = LogisticRegression(C=10, max_iter=2000)
-            probe.fit(vectors[:600][known], labels[task][known])
-            accuracy = (probe.predict(vectors[600:]) == true[task])[scored].mean()
-            error = 3 * sampling_error(best, scored.sum())
-            assert best - short_by - error <= accuracy <= best + error
