@@ -60,7 +60,7 @@ RATES: dict[str, Arm] = {
     "rate over 2.6 a layer down": ("freezing", "decay-2.6"),
 }
 WHOLE: dict[str, Arm] = {"one rate for all, 3e-4": FULL, "one rate for all, 1e-4": SINGLE}
-POLICIES = {"encoder": "encoder frozen", "lp-ft": "LP-FT", "full": "everything"}
+POLICIES = {"encoder": "encoder frozen", "lp-ft": "heads first", "full": "everything"}
 REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
                 "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
                 "distillation": "distillation of the frozen head",

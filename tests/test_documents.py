@@ -64,7 +64,7 @@ def stream(text: str, name: str = "stdout") -> NotebookNode:
 def good_notebook(source: str = "1 + 1", *shown: NotebookNode) -> NotebookNode:
     """A notebook that passes every gate, if its last code cell does."""
     cells = [
-        new_markdown_cell("# Show it"),
+        new_markdown_cell("# Show it\n\n**In short.** It is shown."),
         new_code_cell('REPOSITORY = "https://github.com/somebody/something"',
                       execution_count=1, metadata={"tags": ["versions"]}),
         new_code_cell(source, execution_count=2, outputs=list(shown)),

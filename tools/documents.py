@@ -22,6 +22,7 @@ import gates
 import jupytext
 import matplotlib.font_manager  # noqa: F401  (its first import on a machine prints a notice)
 import nbformat
+import page_gates
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -230,11 +231,12 @@ def size(image: str) -> tuple[int, int]:
 
 def failed_gates(root: Path = ROOT) -> list[str]:
     """Every gate that the pages of a folder and the docstrings beside them fail."""
-    pages = [root / "README.md", root / "CONTRIBUTING.md", *existing(root)]
+    texts = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+    pages = [*(root / name for name in texts), *existing(root)]
     pages = [page for page in pages if page.is_file()]
     problems = gates.different_addresses(pages)
     for page in pages:
-        problems += gates.failed(page)
+        problems += gates.failed(page) + page_gates.failed(page)
     for path in sorted((root / "mtl_helpers").glob("*.py")):
         dangling = gates.dangling_pointers(path.read_text(encoding="utf-8"), root)
         problems += [f"{path.name}: {problem}" for problem in dangling]
