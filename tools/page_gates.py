@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import printed
 from gates import headings, outputs, shown, text_of
 
 PageGate = Callable[[Path], list[str]]
@@ -90,8 +91,13 @@ def missing_sections(page: Path) -> list[str]:
     return problems
 
 
+def silent_code(page: Path) -> list[str]:
+    """Code of a Markdown page that prints, where the page does not show what."""
+    return printed.silent(page.read_text("utf-8")) if page.name == "Task_3.md" else []
+
+
 GATES: list[PageGate] = [too_many_words, wide_tables, late_answer, words_not_said,
-                         missing_sections]
+                         missing_sections, silent_code]
 
 
 def failed(page: Path) -> list[str]:
