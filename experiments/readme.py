@@ -93,10 +93,12 @@ ANSWERS = {
 def documents() -> str:
     """The documents: what they ask, a one-line answer, and how long they take."""
     record = read_records("benchmarks")["documents"]
-    rows = [(f"[{name}]({name})", *ANSWERS[name], f"{seconds / 60:.1f}")
-            for name, seconds in record["documents"].items()]
+    rows = []
+    for name, seconds in record["documents"].items():
+        question, answer = ANSWERS[name]
+        rows.append((f"{where(name)}: {question}", answer, f"{seconds / 60:.1f}"))
     place = record["environment"]
-    return table(("document", "question", "answer", "minutes"), rows, text=3) + (
+    return table(("document", "answer", "minutes"), rows, text=2) + (
         f"\n\nMinutes on {place['threads']} cores of an {place['processor']} processor with "
         f"{place['instructions'].replace('AVX', 'AVX-')}. Setting up takes "
         f"{record['set_up'] / 60:.1f} more, once pip has the packages.")
@@ -124,20 +126,23 @@ def exercise() -> str:
     rows = [
         ("Encode sentences as fixed-length vectors, and show them",
          "Tokens, transformer, mean without the padding, length 1. Three sentences become an "
-         "array (3, 384), equal to the library's.", where(TASK_1, "1.1", "1.2")),
+         "array (3, 384), equal to the library's.", where(TASK_1, "1.1", "1.2", "1.3")),
         ("Which choices are made outside the transformer?",
-         "Pooling and length matter most; scaling to length 1 hardly.", where(TASK_1, "1.6")),
+         "Pooling and length matter most; scaling to length 1 hardly.", where(TASK_1, "1.10")),
         ("How do models compare?",
          f"{MODEL}: sentiment {probe(MODEL, 'sentiment', 'macro_f1'):.1f} at {speeds[MODEL]:.0f} "
          f"sentences a second. {large}: {probe(large, 'sentiment', 'macro_f1'):.1f} at "
          f"{speeds[large]:.0f}. Two models of the exercise need the model hub.",
-         where(TASK_1, "1.7")),
+         where(TASK_1, "1.11", "1.12")),
         ("Extend it to several tasks",
          "A linear head for each task on the shared vector. Nothing else changes.",
-         where(TASK_2, "2.1", "2.3")),
+         where(TASK_2, "2.1", "2.2", "2.3")),
+        ("A label for each word, such as named entities?",
+         "A linear layer on the token vectors, before they are averaged.",
+         where(TASK_2, "2.11")),
         ("One model or two?",
          "One, where each sentence needs both answers: half the weights and time, equal scores.",
-         where(TASK_2, "2.9") + "; " + where(TASK_4, "4.7")),
+         where(TASK_2, "2.10") + "; " + where(TASK_4, "4.7")),
         ("Everything frozen?", "Nothing learns.", where(TASK_3, "3.2")),
         ("The encoder frozen?",
          f"It costs both tasks ({lost('all 6')}). Train the heads on vectors that are computed "
@@ -147,24 +152,25 @@ def exercise() -> str:
          "old answers.", where(TASK_3, "3.3")),
         ("Which layers to train, which to freeze, and why?",
          "Freeze nothing, or the lower half to save time; the encoder if another task must not "
-         "change.", where(TASK_3, "3.5", "3.9")),
+         "change.", where(TASK_3, "3.5", "3.10")),
         ("A learning rate for each layer? Do several tasks matter?",
          f"No gain: times 0.8 a layer gives {gentle:+} of sentiment, divided by 2.6 {steep:+}. "
          "Each task alone says the same.", where(TASK_3, "3.6")),
         ("A case of transfer learning",
          "Take a model trained on sentences. With 50 labels, train the heads first and then "
          f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder.",
-         where(TASK_3, "3.7", "3.8", "3.9")),
+         where(TASK_3, "3.8", "3.9", "3.10")),
         ("The training loop: assumptions, data, forward pass, metrics",
          "Alternating or joint batches; precision, recall, F1 and confusion for each task; right "
-         "answers known for synthetic sentences.", where(TASK_4, "4.1", "4.2", "4.4", "4.6")),
+         "answers known for synthetic sentences.",
+         where(TASK_4, "4.1", "4.2", "4.3", "4.4", "4.5")),
         ("Much data for A, little for B?",
          f"No measurable gain for 50 or 200 sentiment labels beside 4,000 of genre ({fewer:+} and "
          f"{few:+}).", where(TASK_4, "4.10")),
         ("How to weight the losses?",
          "Add them. No weights and no gradient method gained.", where(TASK_4, "4.9")),
-        ("Decisions and insights", "One table in each document.",
-         where(TASK_3, "3.9") + "; " + where(TASK_4, "4.16")),
+        ("Decisions and insights", "What was decided, and why.",
+         where(TASK_3, "3.11") + "; " + where(TASK_4, "4.17")),
         ("An environment that others can replicate",
          "[requirements.txt](requirements.txt), [constraints.txt](constraints.txt), "
          "[Dockerfile](Dockerfile)", "below"),

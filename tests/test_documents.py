@@ -13,6 +13,7 @@ from pathlib import Path
 import documents
 import gates
 import nbformat
+import page_gates
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -342,13 +343,21 @@ def test_an_update_says_which_gates_fail(
     assert printed.splitlines()[1:] == ["Task_1.ipynb, no_stderr: code cell 2: 'x'"]
 
 
-def test_a_document_in_markdown_is_executed_and_not_rewritten(tmp_path: Path) -> None:
-    text = "# Freeze it\n\n```bash\nexit 1\n```\n\n```python\nprint(6 * 7)\n```\n"
-    (tmp_path / "Task_3.md").write_text(text, encoding="utf-8")
-    assert documents.do("update", tmp_path / "Task_3.md") == []
-    assert (tmp_path / "Task_3.md").read_text(encoding="utf-8") == text
+def test_a_document_in_markdown_keeps_what_its_code_printed(tmp_path: Path) -> None:
+    path = tmp_path / "Task_3.md"
+    text = ("# Freeze it\n\n```bash\nexit 1\n```\n\n```python\nx = 6\n```\n\n"
+            "```python\nprint(x * 7)\n```\n{}\n## End\n")
+    shown = text.format("\n```text\n42\n```\n")
+    path.write_text(text.format(""), encoding="utf-8")
+    assert page_gates.silent_code(path) != []
+    assert documents.do("update", path) == []
+    assert path.read_text(encoding="utf-8") == shown
+    assert page_gates.silent_code(path) == []
     built = (tmp_path / "build" / "Task_3.md").read_text(encoding="utf-8")
     assert "    42" in built and "```bash\nexit 1\n```" in built
+    path.write_text(shown.replace("42", "43"), encoding="utf-8")
+    (problem,) = documents.do("check", path)
+    assert "committed is '43'" in problem
 
 
 def test_a_document_that_goes_online_is_not_what_is_committed(tmp_path: Path) -> None:

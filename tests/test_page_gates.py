@@ -53,6 +53,7 @@ def test_a_good_page_passes(tmp_path: Path) -> None:
     ("wide_tables", "README.md", SEVEN),
     ("late_answer", "Task_2.md", "# Show it\n\n## First\n\nIn short"),
     ("missing_sections", "README.md", "[Task 2](Task_2.md), 2.1, 2.2"),
+    ("silent_code", "Task_3.md", "In short\n\n```python\nprint(1)\n```\n"),
     *(("words_not_said", "Task_1.md", f"In short: {words}") for words in (
         "two floors", "An arm of it", "heads as drawn", "kept vectors", "to the last bit",
         "at one\nrate", "| head rate |"))])
