@@ -34,7 +34,7 @@ lab: $(INSTALLED) ## Open the documents in JupyterLab
 update: corpus ## Rewrite figures, tables and documents, and say which gates the pages fail
 	$(RUN) -m experiments.tables
 	$(RUN) -m experiments.task_3_figures
-	$(RUN) -m cogapp -r README.md Task_3.md
+	$(RUN) -m cogapp -r README.md Task_3.md benchmarks/README.md
 	$(RUN) tools/documents.py update
 
 test-documents: corpus ## Execute every document and compare it with the committed one

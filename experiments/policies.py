@@ -94,14 +94,7 @@ def trainable_table(model: MultiTaskModel) -> str:
     parts |= {f"layer {number}": [] for number in range(1, layer_count(model) + 1)}
     parts |= {f"head:{task}": [] for task in model.heads} | {"rest of the encoder": [], "all": []}
     for name, parameter in model.named_parameters():
-        part = "rest of the encoder"
-        if name.startswith("heads."):
-            part = f"head:{name.split('.')[1]}"
-        elif layer_of(name):
-            part = f"layer {layer_of(name)}"
-        elif ".embeddings." in name:
-            part = "embeddings"
-        parts[part].append(parameter)
+        parts[part_name(name)].append(parameter)
         parts["all"].append(parameter)
     rows = []
     for part, found in parts.items():
@@ -109,6 +102,15 @@ def trainable_table(model: MultiTaskModel) -> str:
         if found:
             rows.append((part, f"{count(found):,}", f"{count(trainable):,}"))
     return table(("part", "parameters", "trainable"), rows)
+
+
+def part_name(name: str) -> str:
+    """The part of a model that a parameter of this name belongs to."""
+    if name.startswith("heads."):
+        return f"head:{name.split('.')[1]}"
+    if layer_of(name):
+        return f"layer {layer_of(name)}"
+    return "embeddings" if ".embeddings." in name else "rest of the encoder"
 
 
 def count(parameters: list[torch.nn.Parameter]) -> int:

@@ -1,21 +1,15 @@
-"""The tables of README and Task 4, and the README's figure, made from the records in results/.
+"""The tables of Tasks 1 and 4, and a figure of Task 1, made from the records in results/.
 
     python -m experiments.tables        draws results/figures/cosines.png
-
-In the README they stand between comment markers, where cog calls these functions.
 """
 
 from __future__ import annotations
 
-import ast
-import re
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from experiments import task_3
 from experiments.analysis import arm_names, gain, runs, score, seed_margin
 from experiments.compare_encoders import MODELS, PUBLISHED
 from experiments.figures import plot_pairs
@@ -23,49 +17,6 @@ from experiments.page import table
 from experiments.records import RESULTS, read_records
 from experiments.train import LABELS, splits
 from mtl_helpers import GENRES, bootstrap_interval, score_regression
-
-
-def findings() -> str:
-    """What the series found, a line each."""
-    cosine = {kind: np.array(values) for kind, values
-              in read_records("encoders")["all-MiniLM-L6-v2"]["cosine"].items()}
-    nearer = int((cosine["negated"] > cosine["paraphrase"]).sum())
-    both = [gain(task, ("arms", task), task_3.SINGLE) for task in LABELS]
-    lost = [[gain(task, task_3.SINGLE, task_3.DEPTHS[depth]) for task in LABELS]
-            for depth in ("3", "all 6")]
-    return "\n".join([
-        "- **Freezing a head does not keep its task**, because the encoder moves on: genre changes "
-        f"by {task_3.drift_of('none', 'genre', 'genre'):+} macro-F1 while sentiment trains.",
-        f"- **A second task does not help the first**: {both[0]:+} macro-F1 in genre and "
-        f"{both[1]:+} in sentiment, with one rate for all. But one model does the work of two.",
-        "- **The lower three of six layers can be frozen** at a cost too small to be seen "
-        f"({lost[0][0]:+} and {lost[0][1]:+}). Freezing the whole encoder costs both tasks "
-        f"({lost[1][0]:+} and {lost[1][1]:+}).",
-        f"- **The vectors see the words more than what is said**: {nearer} of "
-        f"{len(cosine['negated'])} sentences are closer to their negation than to their paraphrase "
-        f"(mean cosines {cosine['negated'].mean():.2f} and {cosine['paraphrase'].mean():.2f})."])
-
-
-def helpers() -> str:
-    """What each file of the package gives, its siblings and the packages that it imports."""
-    names = {"sklearn": "scikit-learn", "huggingface_hub": "huggingface-hub"}
-    rows = []
-    for path in sorted((RESULTS.parent / "mtl_helpers").glob("[a-z]*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        tree.body = [node for node in tree.body if not isinstance(node, ast.If)]  # for types only
-        told = " ".join((ast.get_docstring(tree) or "").split())
-        siblings = re.search(r"Goes with ((?:\w+\.py(?:, | and )?)+)", told)
-        modules: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                modules |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and not node.level:
-                modules.add(node.module or "")
-        packages = {module.split(".")[0] for module in modules} - sys.stdlib_module_names
-        rows.append((f"`{path.name}`", re.split(r"[.] |[.]$", told)[0],
-                     siblings[1] if siblings else "",
-                     ", ".join(sorted(names.get(name, name) for name in packages))))
-    return table(("file", "what it gives", "siblings", "packages"), rows, text=4)
 
 
 def encoders(records: dict[str, dict[str, Any]] | None = None) -> str:

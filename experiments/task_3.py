@@ -1,6 +1,7 @@
-"""The tables of Task_3.md, made from the records in results/.
+"""The whole tables of Task_3.md, made from the records in results/; they stand there folded.
 
-They stand on the page between comment markers, where cog calls these functions.
+They stand on the page between comment markers, where cog calls these functions; what is shown
+without unfolding comes from experiments/task_3_page.py.
 """
 
 from __future__ import annotations
@@ -33,39 +34,41 @@ Arm = tuple[str, str]
 FULL: Arm = ("arms", "joint")
 SINGLE: Arm = ("arms", "joint-single-rate")  # added after the others, as Task 4 says
 SCENARIOS: dict[str, Arm] = {
-    "everything, heads as drawn": ("freezing", "everything"),
+    "everything, heads randomly initialised": ("freezing", "everything"),
     "encoder, linear heads": ("freezing", "encoder"),
     "encoder, heads with a hidden layer": ("freezing", "encoder-hidden"),
-    "genre head, as drawn": ("freezing", "genre-head-random"),
-    "sentiment head, as drawn": ("freezing", "sentiment-head-random"),
+    "genre head, randomly initialised": ("freezing", "genre-head-random"),
+    "sentiment head, randomly initialised": ("freezing", "sentiment-head-random"),
     "genre head, trained before": ("freezing", "genre-head-trained"),
     "sentiment head, trained before": ("freezing", "sentiment-head-trained"),
-    "nothing, 3e-4": FULL,
-    "nothing, 1e-4": SINGLE,
+    "nothing, at 3e-4": FULL,
+    "nothing, at 1e-4": SINGLE,
 }
 DEPTHS: dict[str, Arm] = {
     "all 6": ("freezing", "encoder"),
     **{str(k): ("freezing", f"layers-{k}") for k in range(5, 0, -1)},
     "embeddings": ("freezing", "embeddings"),
-    "nothing, 3e-4": FULL,
-    "nothing, 1e-4": SINGLE,
+    "nothing, at 3e-4": FULL,
+    "nothing, at 1e-4": SINGLE,
 }
 STAGES: dict[str, Arm] = {
-    "a probe, then everything (LP-FT)": ("freezing", "lp-ft"),
-    "a probe, then layer after layer": ("freezing", "gradual"),
+    "the heads, then everything (LP-FT)": ("freezing", "lp-ft"),
+    "the heads, then layer after layer": ("freezing", "gradual"),
 }
 RATES: dict[str, Arm] = {
-    "rate times 0.9 a layer down": ("freezing", "decay-0.9"),
-    "rate times 0.8 a layer down": ("freezing", "decay-0.8"),
-    "rate over 2.6 a layer down": ("freezing", "decay-2.6"),
+    "times 0.9 a layer down": ("freezing", "decay-0.9"),
+    "times 0.8 a layer down": ("freezing", "decay-0.8"),
+    "divided by 2.6 a layer down": ("freezing", "decay-2.6"),
 }
-WHOLE: dict[str, Arm] = {"one rate for all, 3e-4": FULL, "one rate for all, 1e-4": SINGLE}
-POLICIES = {"encoder": "encoder frozen", "lp-ft": "LP-FT", "full": "everything"}
-REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too", "replay": "a tenth of replay",
-                "small-rate": "a tenth of the rate", "l2-sp": "a pull to the start (L2-SP)",
-                "distillation": "distillation of the frozen head",
-                "replay-free": "a tenth of replay, the head free (start trained anew)",
-                "distillation-free": "distillation, the head free (start trained anew)"}
+WHOLE: dict[str, Arm] = {"everything at 3e-4": FULL, "everything at 1e-4": SINGLE}
+POLICIES = {"encoder": "encoder frozen", "lp-ft": "heads first", "full": "everything"}
+REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too",
+                "replay": "a tenth of old sentences",
+                "small-rate": "a tenth of the learning rate",
+                "l2-sp": "a pull to the start (L2-SP)",
+                "distillation": "the head held to its old answers",
+                "replay-free": "a tenth of old sentences, the head free",
+                "distillation-free": "its old answers, the head free"}
 
 
 def parts() -> str:
@@ -77,9 +80,9 @@ def parts() -> str:
 
 def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
     """What each policy trained and how it scored, and its gains over freezing nothing."""
-    columns, rows = [first, "trainable", "encoder rate"], []
+    columns, rows = [first, "weights trained", "learning rate"], []
     for task in LABELS:
-        columns += [f"{task} macro-F1", f"{task}, over 3e-4", f"{task}, over 1e-4"]
+        columns += [f"{task} macro-F1", f"{task}, against 3e-4", f"{task}, against 1e-4"]
     for title, arm in arms.items():
         found, cells = runs(*arm), []
         for task in LABELS:
@@ -92,56 +95,12 @@ def policies(arms: Mapping[str, Arm], first: str = "frozen") -> str:
     return table((*columns, "seeds"), rows)
 
 
-def choices() -> str:
-    """What to freeze in which case, and what the records say of it."""
-    rows = [
-        ("hardly any time to train", "the encoder; heads on kept vectors",
-         f"{both('freezing', 'encoder')}; {faster('encoder', 20)}"),
-        ("little time", "four of six layers, kept",
-         f"{both('freezing', 'layers-4')}; {faster('layers:4', 3)}"),
-        ("50 sentences to train on, 889 to select by", "nothing, after a probe (LP-FT)",
-         over_frozen(50, "lp-ft")),
-        ("1,000, and the 889", "nothing", over_frozen(1000, "full")),
-        ("a few thousand", "the lower three layers, or nothing",
-         f"{both('freezing', 'layers-3')}, or {both(*SINGLE)}"),
-        ("16,592", "nothing; freezing was not tried", both("headline", "joint")),
-        ("a domain without labels", "nothing",
-         f"sentiment there, over a frozen encoder {other_genre('full', over='encoder'):+}"),
-        ("another task must stay to the bit", "the encoder",
-         f"its change: {drift_of('encoder', 'genre', 'genre').value:+.3f}"),
-        ("another task should stay, and this one learn", "nothing; replay, or distillation",
-         f"its change: {drift_of('replay', 'genre', 'genre'):+} or "
-         f"{drift_of('distillation', 'genre', 'genre'):+}"),
-        ("a head's weights may not change",
-         "the head, once it is trained, and go on training on its task's labels",
-         "its task, beside a head that trains at the same rate: " + " or ".join(
-             f"{gain(task, FULL, ('freezing', f'{task}-head-trained')):+}" for task in LABELS))]
-    return table(("case", "freeze", "what the records say (macro-F1)"), rows, text=3)
-
-
-def both(study: str, name: str) -> str:
-    return ", ".join(f"{score(study, name, task)} {task}" for task in LABELS)
-
-
-def faster(kept: str, epochs: int) -> str:
-    rows = read_records("benchmarks")["freezing"]["rows"]["bfloat16"]
-    own = rows[f"{kept}, kept"]
-    times = 3 * rows["full"]["seconds"] / (own["fill_seconds"] + epochs * own["seconds"])
-    return (f"in bf16, filling the cache and {epochs} epochs from it are {times:.1f} times as "
-            "fast as 3 epochs of training everything")
-
-
-def over_frozen(size: int, policy: str) -> str:
-    return "over a frozen encoder " + ", ".join(
-        f"{label_gain(size, policy, task):+} {task}" for task in LABELS)
-
-
 def few_labels() -> str:
     """Macro-F1 of a frozen encoder by the number of training sentences, and what training adds."""
     columns, rows = ["training sentences"], []
     for task in LABELS:
         columns += [f"{task}: {title}" for title in (
-            POLICIES["encoder"], "LP-FT, gain", "everything, gain")]
+            POLICIES["encoder"], "heads first, gain", "everything, gain")]
     for size, arms in label_arms().items():
         if len(arms) == len(POLICIES):
             cells = []
@@ -233,12 +192,12 @@ def drifts() -> str:
         sentiment, other = (drift_of(remedy, "sentiment", task) for task in ("sentiment", "genre"))
         cells = [f"{one:+}" for one in (genre, beside, sentiment, other)]
         rows.append((REMEDY_NAMES[remedy], *cells, genre.seeds))
-    return table(("against it", "genre, its head frozen", "sentiment, trained on",
+    return table(("what was done", "genre, its head frozen", "sentiment, trained on",
                   "sentiment, its head frozen", "genre, trained on", "seeds"), rows)
 
 
 def speeds() -> str:
-    """Milliseconds a sentence of an epoch of each policy, computed each time and kept."""
+    """Milliseconds a sentence of an epoch of each policy, computed each time and cached."""
     record = read_records("benchmarks")["freezing"]
     names = {"full": "nothing", "layers:2": "2 layers", "layers:4": "4 layers",
              "encoder": "encoder"}
@@ -254,5 +213,6 @@ def speeds() -> str:
                          f"{kept['bytes'] / 1000 / count:.1f}"]
             plain = f"{1000 * measured[name]['seconds'] / count:.1f}"
             rows.append((f"{title}, {short}", plain, *cells))
-    return table(("frozen", "ms a sentence", "kept, ms a sentence", "kept, times faster than full",
-                  "than not kept", "to fill, ms a sentence", "kept, KB a sentence"), rows)
+    return table(("frozen", "ms a sentence", "cached, ms a sentence",
+                  "times faster than training everything", "than without a cache",
+                  "to fill, ms a sentence", "KB a sentence"), rows)

@@ -19,7 +19,8 @@ from nbconvert import HTMLExporter
 
 pytestmark = pytest.mark.browser
 ROOT = documents.ROOT
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *documents.existing()]
+PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
+         *documents.existing()]
 WIDTHS = (1280, 390)
 # As GitHub shows Markdown: tables and code scroll in their own box, pictures shrink.
 SHELL = """<!doctype html><meta charset="utf-8"><style>

@@ -14,6 +14,7 @@ from pathlib import Path
 import documents
 import gates
 import nbformat
+import page_gates
 import pytest
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -65,7 +66,7 @@ def stream(text: str, name: str = "stdout") -> NotebookNode:
 def good_notebook(source: str = "1 + 1", *shown: NotebookNode) -> NotebookNode:
     """A notebook that passes every gate, if its last code cell does."""
     cells = [
-        new_markdown_cell("# Show it"),
+        new_markdown_cell("# Show it\n\n**In short.** It is shown."),
         new_code_cell(gates.FIRST_CELL, execution_count=1, metadata={"tags": ["versions"]}),
         new_code_cell(source, execution_count=2, outputs=list(shown)),
     ]
@@ -401,15 +402,21 @@ def test_an_update_says_which_gates_fail(
     assert printed.splitlines()[1:] == ["Task_1.ipynb, no_stderr: code cell 2: 'x'"]
 
 
-def test_a_document_in_markdown_is_executed_and_not_rewritten(tmp_path: Path) -> None:
-    write(good_notebook(), tmp_path)
-    text = f"# Freeze it\n\n```bash\nexit 1\n```\n\n```python\n{gates.FIRST_CELL}\n```\n"
-    text += "\n```python\nprint(6 * 7)\n```\n"
-    (tmp_path / "Task_3.md").write_text(text, encoding="utf-8")
-    assert documents.do("update", tmp_path / "Task_3.md") == []
-    assert (tmp_path / "Task_3.md").read_text(encoding="utf-8") == text
+def test_a_document_in_markdown_keeps_what_its_code_printed(tmp_path: Path) -> None:
+    path = tmp_path / "Task_3.md"
+    text = ("# Freeze it\n\n```bash\nexit 1\n```\n\n```python\nx = 6\n```\n\n"
+            "```python\nprint(x * 7)\n```\n{}\n## End\n")
+    shown = text.format("\n```text\n42\n```\n")
+    path.write_text(text.format(""), encoding="utf-8")
+    assert page_gates.silent_code(path) != []
+    assert documents.do("update", path) == []
+    assert path.read_text(encoding="utf-8") == shown
+    assert page_gates.silent_code(path) == []
     built = (tmp_path / "build" / "Task_3.md").read_text(encoding="utf-8")
     assert "    42" in built and "```bash\nexit 1\n```" in built
+    path.write_text(shown.replace("42", "43"), encoding="utf-8")
+    (problem,) = documents.do("check", path)
+    assert "committed is '43'" in problem
 
 
 def test_a_document_that_goes_online_is_not_what_is_committed(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""What the solutions to the exercises of Task 1 say, worked out."""
+"""The solutions to the exercises: of Task 1 what they say, worked out, of Task 3 as they stand."""
 
 from __future__ import annotations
 
+import re
+
+import documents
 import numpy as np
 import pytest
 import torch
@@ -76,3 +79,20 @@ def test_another_genre_costs_editorials_most_and_tweets_least(vectors) -> None:
     order = sorted(GENRES, key=lambda genre: lost[genre].difference)
     assert order[0] == "news editorial" and order[-1] == "tweet"
     assert [genre for genre in GENRES if lost[genre].high > 0] == ["tweet"]
+
+
+SOLUTION = re.compile(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```\n", flags=re.M | re.S)
+SOLUTIONS = SOLUTION.findall((documents.ROOT / "Task_3.md").read_text(encoding="utf-8"))
+
+
+def test_each_exercise_of_task_3_has_a_solution() -> None:
+    page = (documents.ROOT / "Task_3.md").read_text(encoding="utf-8")
+    exercises = page[page.index("## Exercises"):]
+    assert len(SOLUTIONS) == len(re.findall(r"^\d\. ", exercises, flags=re.M)) == 3
+
+
+@pytest.mark.parametrize(("code", "shown"), SOLUTIONS)
+def test_a_solution_of_task_3_prints_what_stands_below_it(
+        code: str, shown: str, capsys: pytest.CaptureFixture) -> None:
+    exec(compile(code, "Task_3.md", "exec"), {})
+    assert documents.text_difference(shown, capsys.readouterr().out, documents.TOLERANCE) == ""

@@ -31,6 +31,6 @@ def test_every_phrase_that_does_not_hold_or_that_the_page_lost_is_named(
     with pytest.raises(AssertionError) as error:
         statements.check()
     assert str(error.value).splitlines() == [
-        "does not hold: a head frozen to keep its task keeps only its weights",
+        "does not hold: freezing a head preserves its weights; whether its task survives depends",
         "does not hold: That is four points above doing nothing, beyond the intervals",
         "not on Task_3.md: within 1.2 points of its start in every seed"]

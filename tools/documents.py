@@ -24,6 +24,8 @@ import gates
 import jupytext
 import matplotlib.font_manager  # noqa: F401  (its first import on a machine prints a notice)
 import nbformat
+import page_gates
+import printed
 from jupyter_client.kernelspec import KernelSpec
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -157,7 +159,7 @@ def run(path: Path, offline: bool = False) -> NotebookNode:
 def do(verb: str, path: Path) -> list[str]:
     """Run, update or check one document, and give what went wrong or differs.
 
-    Markdown keeps no outputs, so there is nothing in it to rewrite or to compare.
+    Of Markdown it is what the code printed that is rewritten or compared.
     """
     try:
         fresh = run(path, offline=verb != "run")
@@ -167,7 +169,21 @@ def do(verb: str, path: Path) -> list[str]:
         nbformat.write(fresh, path)
     if verb == "check" and path.suffix == ".ipynb":
         return compare(read(path), fresh)
+    if path.suffix == ".md" and verb != "run":
+        text = path.read_text(encoding="utf-8")
+        if verb == "check":
+            return compare(with_outputs(read(path), printed.printed(text)), fresh)
+        path.write_text(printed.with_printed(text, printed.fresh(fresh)), encoding="utf-8")
     return []
+
+
+def with_outputs(notebook: NotebookNode, texts: list[str | None]) -> NotebookNode:
+    """A notebook made of Markdown, with what the page says that its code printed."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell, text in zip(cells, texts, strict=True):
+        stream = nbformat.v4.new_output("stream", name="stdout", text=text or "")
+        cell.outputs = [stream] if text else []
+    return notebook
 
 
 def compare(committed: NotebookNode, fresh: NotebookNode) -> list[str]:
@@ -237,11 +253,12 @@ def size(image: str) -> tuple[int, int]:
 
 def failed_gates(root: Path = ROOT) -> list[str]:
     """Every gate that the pages of a folder and the docstrings beside them fail."""
-    pages = [root / "README.md", root / "CONTRIBUTING.md", *existing(root)]
+    texts = ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")
+    pages = [*(root / name for name in texts), *existing(root)]
     pages = [page for page in pages if page.is_file()]
     problems = gates.different_addresses(pages)
     for page in pages:
-        problems += gates.failed(page)
+        problems += gates.failed(page) + page_gates.failed(page)
     for path in sorted((root / "mtl_helpers").glob("*.py")):
         dangling = gates.dangling_pointers(path.read_text(encoding="utf-8"), root)
         problems += [f"{path.name}: {problem}" for problem in dangling]

@@ -1,0 +1,221 @@
+"""What README says in numbers, made from the records in results/: its findings and its tables.
+
+They stand on the page between comment markers, where cog calls these functions.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import numpy as np
+
+from experiments.analysis import gain, score
+from experiments.page import table
+from experiments.records import RESULTS, read_records
+from experiments.tables import scarce_arms
+from experiments.task_3 import DEPTHS, SINGLE, drift_of, label_gain
+from experiments.train import LABELS
+
+MODEL = "all-MiniLM-L6-v2"
+
+
+def negations() -> tuple[int, np.ndarray, np.ndarray]:
+    """How many negations are closer than the paraphrase, and the cosines of both, (16,) each."""
+    cosine = read_records("encoders")[MODEL]["cosine"]
+    negated, paraphrase = np.array(cosine["negated"]), np.array(cosine["paraphrase"])
+    return int((negated > paraphrase).sum()), negated, paraphrase
+
+
+def probe(name: str, task: str, metric: str) -> float:
+    """A score, in points, of a linear model on the vectors of an encoder."""
+    return 100 * read_records("encoders")[name]["probe"][task][metric]
+
+
+def times_as_long(load: str = "200 sentences") -> float:
+    """How many times as long two models take as one with two heads."""
+    return float(np.median(read_records("benchmarks")["sharing"]["ratios"][load]))
+
+
+def findings() -> str:
+    """What the series found, a line each."""
+    human = 100 * read_records("baselines")["human"]["test"]["sentiment"]["accuracy"]
+    frozen = {task: 100 * read_records("baselines")["embeddings"]["test"][task]["macro_f1"]
+              for task in LABELS}
+    tuned = {task: 100 * score("arms", task, task).value for task in LABELS}
+    nearer, negated, _ = negations()
+    return "\n".join([
+        "- **The vectors know the source better than the meaning.** A linear model on them gets "
+        f"{probe(MODEL, 'genre', 'accuracy'):.0f} % of genres and "
+        f"{probe(MODEL, 'sentiment', 'accuracy'):.0f} % of sentiments right; one human rater "
+        f"agrees with the others on {human:.0f} %. For {nearer} of {len(negated)} sentences the "
+        "opposite is closer than a paraphrase.",
+        "- **Training the encoder helps**: genre rises from "
+        f"{frozen['genre']:.1f} to {tuned['genre']:.1f}, sentiment from "
+        f"{frozen['sentiment']:.1f} to {tuned['sentiment']:.1f}.",
+        f"- **A second task does not**: {both(SINGLE)}, with the same learning rate. But "
+        f"one model gives both answers, and two take {times_as_long():.1f} times as long.",
+        "- **The lower three of six layers can be frozen** with no measurable difference "
+        f"({lost('3')}). Freezing the whole encoder costs both tasks ({lost('all 6')}).",
+        "- **Freezing a head does not protect its task.** While sentiment trained on, the frozen "
+        f"genre head changed by {drift_of('none', 'genre', 'genre'):+} points, because the encoder "
+        "moved under it. One batch in ten with old sentences prevents that "
+        f"({drift_of('replay', 'genre', 'genre'):+})."])
+
+
+def both(arm: tuple[str, str]) -> str:
+    """What an arm with both tasks gains over the tasks alone: genre and sentiment."""
+    genre, sentiment = (gain(task, ("arms", task), arm) for task in LABELS)
+    return f"{genre:+} in genre and {sentiment:+} in sentiment"
+
+
+def lost(depth: str) -> str:
+    """What freezing so many layers changes: genre and sentiment."""
+    genre, sentiment = (gain(task, SINGLE, DEPTHS[depth]) for task in LABELS)
+    return f"{genre:+} and {sentiment:+}"
+
+
+ANSWERS = {
+    "Task_1.ipynb": ("How does a sentence become a vector, and what does the vector know?",
+                     "Average the token vectors without the padding; it knows topic and style "
+                     "better than negation."),
+    "Task_2.ipynb": ("How does one encoder serve several tasks?",
+                     "A linear head each; each loss counts the labels that there are; the losses "
+                     "are added."),
+    "Task_3.md": ("What should be frozen, and what does it cost?",
+                  "The lower half, to save time. A frozen encoder costs both tasks; a frozen head "
+                  "forgets."),
+    "Task_4.ipynb": ("How is it trained, and does a second task help?",
+                     "An ordinary loop and three lines; no, but one model replaces two."),
+}
+
+
+def documents() -> str:
+    """The documents: what they ask, a one-line answer, and how long they take."""
+    record = read_records("benchmarks")["documents"]
+    rows = []
+    for name, seconds in record["documents"].items():
+        question, answer = ANSWERS[name]
+        rows.append((f"{where(name)}: {question}", answer, f"{seconds / 60:.1f}"))
+    place = record["environment"]
+    return table(("document", "answer", "minutes"), rows, text=2) + (
+        f"\n\nMinutes on {place['threads']} cores of an {place['processor']} processor with "
+        f"{place['instructions'].replace('AVX', 'AVX-')}. Setting up takes "
+        f"{record['set_up'] / 60:.1f} more, once pip has the packages.")
+
+
+# The exercise: a question, where it is answered, and the answer.
+
+TASK_1, TASK_2, TASK_3, TASK_4 = ANSWERS
+
+
+def where(page: str, *sections: str) -> str:
+    """A link to a page, and the numbers of its sections."""
+    name = page.split(".")[0].replace("_", " ")
+    return ", ".join([f"[{name}]({page})", *sections])
+
+
+def exercise() -> str:
+    """The questions of the exercise in all its variants, each with its answer."""
+    speeds = read_records("benchmarks")["models"]["rows"]
+    few, fewer = (gain("sentiment", *scarce_arms(labels), by_seed=True) for labels in (200, 50))
+    steep = gain("sentiment", SINGLE, ("freezing", "decay-2.6"))
+    gentle = gain("sentiment", SINGLE, ("freezing", "decay-0.8"))
+    first = [label_gain(50, "lp-ft", task) for task in LABELS]
+    large = "all-mpnet-base-v2"
+    rows = [
+        ("Encode sentences as fixed-length vectors, and show them",
+         "Tokens, transformer, mean without the padding, length 1. Three sentences become an "
+         "array (3, 384), equal to the library's.", where(TASK_1, "1.1", "1.2", "1.3")),
+        ("Which choices are made outside the transformer?",
+         "Pooling and length matter most; scaling to length 1 hardly.", where(TASK_1, "1.10")),
+        ("How do models compare?",
+         f"{MODEL}: sentiment {probe(MODEL, 'sentiment', 'macro_f1'):.1f} at {speeds[MODEL]:.0f} "
+         f"sentences a second. {large}: {probe(large, 'sentiment', 'macro_f1'):.1f} at "
+         f"{speeds[large]:.0f}. Two models of the exercise need the model hub.",
+         where(TASK_1, "1.11", "1.12")),
+        ("Extend it to several tasks",
+         "A linear head for each task on the shared vector. Nothing else changes.",
+         where(TASK_2, "2.1", "2.2", "2.3")),
+        ("A label for each word, such as named entities?",
+         "A linear layer on the token vectors, before they are averaged.",
+         where(TASK_2, "2.11")),
+        ("One model or two?",
+         "One, where each sentence needs both answers: half the weights and time, equal scores.",
+         where(TASK_2, "2.10") + "; " + where(TASK_4, "4.7")),
+        ("Everything frozen?", "Nothing learns.", where(TASK_3, "3.2")),
+        ("The encoder frozen?",
+         f"It costs both tasks ({lost('all 6')}). Train the heads on vectors that are computed "
+         "once.", where(TASK_3, "3.2", "3.4")),
+        ("One head frozen?",
+         "The head keeps its weights, not its task. Mix in old sentences, or hold the head to its "
+         "old answers.", where(TASK_3, "3.3")),
+        ("Which layers to train, which to freeze, and why?",
+         "Freeze nothing, or the lower half to save time; the encoder if another task must not "
+         "change.", where(TASK_3, "3.5", "3.10")),
+        ("A learning rate for each layer? Do several tasks matter?",
+         f"No gain: times 0.8 a layer gives {gentle:+} of sentiment, divided by 2.6 {steep:+}. "
+         "Each task alone says the same.", where(TASK_3, "3.6")),
+        ("A case of transfer learning",
+         "Take a model trained on sentences. With 50 labels, train the heads first and then "
+         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder.",
+         where(TASK_3, "3.8", "3.9", "3.10")),
+        ("The training loop: assumptions, data, forward pass, metrics",
+         "Alternating or joint batches; precision, recall, F1 and confusion for each task; right "
+         "answers known for synthetic sentences.",
+         where(TASK_4, "4.1", "4.2", "4.3", "4.4", "4.5")),
+        ("Much data for A, little for B?",
+         f"No measurable gain for 50 or 200 sentiment labels beside 4,000 of genre ({fewer:+} and "
+         f"{few:+}).", where(TASK_4, "4.10")),
+        ("How to weight the losses?",
+         "Add them. No weights and no gradient method gained.", where(TASK_4, "4.9")),
+        ("Decisions and insights", "What was decided, and why.",
+         where(TASK_3, "3.11") + "; " + where(TASK_4, "4.17")),
+        ("An environment that others can replicate",
+         "[requirements.txt](requirements.txt), [constraints.txt](constraints.txt), "
+         "[Dockerfile](Dockerfile)", "below"),
+    ]
+    return table(("question", "answer", "section"), rows, text=3)
+
+
+# Files to copy
+
+USES = {  # file of mtl_helpers: what to copy it for
+    "encoder.py": "turn sentences into vectors, without their padding",
+    "heads.py": "give an encoder several tasks, and skip missing labels in their losses",
+    "data.py": "split by document and duplicate, and refuse a leak",
+    "batching.py": "choose which task and which sentences come next",
+    "freezing.py": "freeze parts for real, and compute their vectors once",
+    "checkpoint.py": "save checkpoints that a kill cannot break",
+    "evaluation.py": "score with bootstrap intervals",
+    "synthetic.py": "make sentences whose right answer is known",
+}
+
+
+def siblings(name: str) -> str:
+    """The files that a file of the package needs beside it, as its first lines say."""
+    source = (RESULTS.parent / "mtl_helpers" / name).read_text(encoding="utf-8")
+    told = " ".join((ast.get_docstring(ast.parse(source)) or "").split())
+    found = re.search(r"Goes with ((?:\w+\.py(?:, | and )?)+)", told)
+    return found[1] if found else ""
+
+
+def speed() -> str:
+    """How fast `encode` and `fit` are, beside what people use."""
+    records = read_records("benchmarks")
+    encode = records["encode"]["rows"]["ours fp32"]["speed_ratio"]
+    training = records["train"]["rows"]["float32"]["ours, equal setting"]["ratios"]
+    usual, grouped = (np.median(training[name]) for name in ("Trainer", "Trainer, length-grouped"))
+    return (f"In fp32 (32-bit numbers), `encode` is {encode:.1f} times as fast as the "
+            f"sentence-transformers library at its best batch size, and `fit` {usual:.1f} times "
+            f"as fast as Hugging Face's Trainer, {grouped:.1f} times where that groups by length "
+            "([benchmarks](benchmarks/README.md)).")
+
+
+def helpers() -> str:
+    """What each file is copied for, and what goes with it."""
+    rows = []
+    for name, use in USES.items():
+        needed = siblings(name)
+        rows.append((use, f"[{name}](mtl_helpers/{name})", needed or "nothing"))
+    return table(("I want to ...", "file", "goes with"), rows, text=3)
