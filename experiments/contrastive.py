@@ -17,11 +17,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from experiments.compare_encoders import PAIRS, cosines
-from experiments.records import add_record, find_record
+from experiments.records import add_record, find_record, read_records
 from mtl_helpers import SentenceEncoder
 
 MODEL = "all-MiniLM-L6-v2"
-SEEDS = 10
+SEEDS = 6
 STEPS = 30
 LEARNING_RATE = 3e-5  # of AdamW; not tuned
 SCALE = 20  # sharpens the cosines, which lie between -1 and 1
@@ -87,6 +87,17 @@ def measure(arm: str, seed: int) -> dict[str, Any]:
         "cosine_before": before,
         "cosine_after": held_out(encoder, rest),
     }
+
+
+def outcomes(arm: str) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Recorded cosines of the held-out sentences before and after, {kind of pair: (S, 8)} each."""
+    records = read_records("contrastive")
+    found = [records[f"{arm}-{seed}"] for seed in range(SEEDS)]
+    before, after = {}, {}
+    for kind in PAIRS:
+        before[kind] = np.array([record["cosine_before"][kind] for record in found])
+        after[kind] = np.array([record["cosine_after"][kind] for record in found])
+    return before, after
 
 
 def main() -> None:

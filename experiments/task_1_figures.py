@@ -28,7 +28,7 @@ def plot_negations(cosines: Mapping[str, Mapping[str, np.ndarray]], title: str) 
         count = int((values[1] > values[0]).sum())
         axis.set_title(f"{model}\n{count} of {values.shape[1]} negations are closer", fontsize=9)
         axis.set_xticks(range(3), list(PLACES.values()), fontsize=8)
-        axis.set(xlim=(-0.3, 2.3), ylim=(0.25, 1.0))
+        axis.set(xlim=(-0.3, 2.3), ylim=(0.25, 1.02))
         axis.set_ylabel("cosine with the sentence", fontsize=8)
         axis.tick_params(axis="y", labelsize=8)
     return figure
