@@ -15,7 +15,7 @@ from mtl_helpers import LabelledSentences, SentenceEncoder, pool
 AT_ONCE = 64  # sentences in a batch
 SCORES = ("vectors", "genre, % right", "sentiment, % right", "sentiment, macro-F1",
           "95 % interval")
-MODEL_COLUMNS = ("model", "million weights", "sentences a second", "genre, % right",
+MODEL_COLUMNS = ("model", "million weights", "sentences/s", "genre, % right",
                  "sentiment, macro-F1", "95 % interval")
 COMPARED = {"all-MiniLM-L6-v2": "all-MiniLM-L6-v2", "all-mpnet-base-v2": "all-mpnet-base-v2",
             "random-weights": "random weights", "TF-IDF": "TF-IDF"}
