@@ -96,22 +96,6 @@ def plot_maps(maps: Sequence[Sequence[tuple[str, np.ndarray, np.ndarray, Sequenc
     return figure
 
 
-def plot_cosines(cosines: np.ndarray, sentences: Sequence[str], title: str) -> Figure:
-    """A heat map of the cosines (N, N) between N sentences."""
-    figure, ((axis,),) = new_figure(height=5.0, title=title)
-    image = axis.imshow(cosines, cmap="cividis", vmin=min(0.0, cosines.min()), vmax=1)
-    for row, column in np.ndindex(cosines.shape):
-        colour = "black" if cosines[row, column] > 0.6 else "white"
-        axis.text(column, row, f"{cosines[row, column]:.2f}", ha="center", va="center",
-                  fontsize=8, color=colour)
-    wrapped = [textwrap.fill(sentence, 28) for sentence in sentences]
-    axis.set_yticks(range(len(sentences)), wrapped, fontsize=8)
-    axis.set_xticks(range(len(sentences)), [str(i + 1) for i in range(len(sentences))])
-    axis.set_xlabel("the same sentences, by row", fontsize=8)
-    figure.colorbar(image, ax=axis, label="cosine", shrink=0.8)
-    return figure
-
-
 def plot_pairs(cosines: Mapping[str, Mapping[str, Sequence[float]]], title: str) -> Figure:
     """Cosines of sentence pairs: {model: {kind of pair: values}}; a bar marks each mean."""
     kinds = list(next(iter(cosines.values())))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
+import inspect
 import os
 import subprocess
 import sys
 import tempfile
+import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -126,6 +129,17 @@ def shown(cell: object, decimals: int = 1) -> object:
     if isinstance(cell, float):
         return f"{cell:,.{decimals}f}".replace("-", "\N{MINUS SIGN}")
     return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else cell
+
+
+def listing(function: Callable[..., object]) -> str:
+    """The source of a function without its docstring, as its file has it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    (definition,) = ast.parse(source).body
+    lines = source.rstrip().splitlines()
+    if isinstance(definition, ast.FunctionDef) and ast.get_docstring(definition) is not None:
+        told = definition.body[0]
+        del lines[told.lineno - 1 : told.end_lineno]
+    return "\n".join(lines)
 
 
 def schedule_table(history: History) -> str:

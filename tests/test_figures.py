@@ -57,9 +57,6 @@ def test_maps_draw_each_point_once_in_its_colour_and_no_class_on_top() -> None:
 
 
 def test_heat_maps_write_each_value_in_its_place() -> None:
-    cosines = np.array([[1.0, 0.25], [-0.5, 1.0]])
-    axis, _ = drawn(figures.plot_cosines(cosines, ["first", "second"], "finding"))
-    assert words(axis.texts) == ["1.00", "0.25", "-0.50", "1.00"]
     norms = np.array([[1.0, 2.0], [0.0, 0.5]] * 3)
     axis, _ = drawn(figures.plot_gradients(norms, list("abcdef"), ["one", "two"], "finding"))
     assert words(axis.texts) == ["1.00", "2.00", "none", "0.50"] * 3
