@@ -120,10 +120,10 @@ def controls(model: MultiTaskModel, task: str, batch: LabelledSentences) -> list
 
 
 def cosines(one: dict[str, Tensor | None], other: dict[str, Tensor | None]) -> np.ndarray:
-    """Cosine of two tasks' gradients in each part that both reach, which is the encoder (K,)."""
+    """Cosine of two tasks' gradients in each part of the encoder (K,), which both reach."""
     found = []
     for part, gradient in one.items():
         beside = other.get(part)
-        if gradient is not None and beside is not None:
+        if gradient is not None and beside is not None and not part.startswith("head:"):
             found.append(cosine_similarity(gradient, beside, dim=0).item())
     return np.array(found)

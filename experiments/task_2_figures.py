@@ -44,11 +44,12 @@ def plot_agreement(cosines: Mapping[str, np.ndarray], parts: Sequence[str],
         x = np.arange(len(parts)) + 0.08 * (index - (len(cosines) - 1) / 2)  # side by side
         errors = 2 * values.std(axis=0, ddof=1) / np.sqrt(len(values))  # (R, K) -> (K,)
         mean = values.mean(axis=0)
-        axis.errorbar(x, mean, errors, markersize=5, linewidth=1.2, capsize=3, **style(index))
+        axis.errorbar(x, mean, errors, markersize=5, linewidth=1.2, capsize=3,
+                      **style(4 * index))
         above = mean[-1] == max(other.mean(axis=0)[-1] for other in cosines.values())
         axis.annotate(name, (x[-1], mean[-1]), xytext=(10, 6 if above else -6),
                       textcoords="offset points", va="bottom" if above else "top", fontsize=9,
-                      color=style(index)["color"], annotation_clip=False)
+                      color=style(4 * index)["color"], annotation_clip=False)
     axis.set_xticks(range(len(parts)), parts, fontsize=9)
     axis.set(xlim=(-0.4, len(parts) + 0.9), ylim=(-0.3, 0.3), xlabel="part of the encoder",
              ylabel="cosine with the gradient\nof sentiment")
