@@ -17,7 +17,6 @@ from mtl_helpers import (
     ClassificationHead,
     LabelledSentences,
     SentenceEncoder,
-    UncertaintyWeighting,
     score_classification,
     task_losses,
 )
@@ -86,15 +85,6 @@ def held_fixed(losses: Mapping[str, TaskLoss], **factors: float) -> dict[str, Ta
     for task, loss in losses.items():
         found[task] = replace(loss, sum=factors.get(task, 1) * loss.sum.detach())
     return found
-
-
-def settle(weighting: UncertaintyWeighting, losses: Mapping[str, TaskLoss]) -> None:
-    """Learn the log variances for losses that stay as they are."""
-    optimizer = torch.optim.Adam(weighting.parameters(), lr=0.1)
-    for _ in range(500):
-        optimizer.zero_grad()
-        weighting(losses).backward()
-        optimizer.step()
 
 
 def cue(task: str, sentence: str) -> tuple[int, int]:
