@@ -114,40 +114,6 @@ def plot_pairs(cosines: Mapping[str, Mapping[str, Sequence[float]]], title: str)
     return figure
 
 
-def plot_gradients(norms: np.ndarray, parts: Sequence[str], losses: Sequence[str],
-                   title: str) -> Figure:
-    """Norms (P, L) of the gradient of each loss in each part; white where there is none."""
-    figure, ((axis,),) = new_figure(height=0.32 * len(parts) + 1.2, title=title)
-    image = axis.imshow(np.ma.masked_equal(norms, 0), cmap="cividis", aspect="auto", vmin=0)
-    for row, column in np.ndindex(norms.shape):
-        text = f"{norms[row, column]:.2f}" if norms[row, column] > 0 else "none"
-        dark = 0 < norms[row, column] < 0.6 * norms.max()
-        axis.text(column, row, text, ha="center", va="center", fontsize=8,
-                  color="white" if dark else "black")
-    axis.set_yticks(range(len(parts)), parts, fontsize=8)
-    axis.set_xticks(range(len(losses)), losses, fontsize=8)
-    figure.colorbar(image, ax=axis, label="norm of the gradient")
-    return figure
-
-
-def plot_series(series: Mapping[str, np.ndarray], ticks: Sequence[str],
-                axis_names: Sequence[str], title: str) -> Figure:
-    """The means of {name: (R, K)}, R >= 2 values at each of K places, +- two standard errors.
-
-    `ticks` name the K places, `axis_names` say what places and values are, with units.
-    """
-    figure, ((axis,),) = new_figure(title=title)
-    for index, (name, values) in enumerate(series.items()):
-        x = np.arange(len(ticks)) + 0.06 * (index - (len(series) - 1) / 2)  # side by side
-        errors = 2 * values.std(axis=0, ddof=1) / np.sqrt(len(values))  # (R, K) -> (K,)
-        axis.errorbar(x, values.mean(axis=0), errors, markersize=5, linewidth=1, capsize=3,
-                      label=name, **style(index))
-    axis.set_xticks(range(len(ticks)), ticks, fontsize=8)
-    axis.set(xlabel=axis_names[0], ylabel=axis_names[1])
-    legend_above(axis, 2)
-    return figure
-
-
 def plot_schedule(schedules: Mapping[str, Sequence[tuple[str, ...]]], title: str) -> Figure:
     """The tasks of each step, {name: [tasks, ...]}; the cell of a joint batch is divided."""
     figure, ((axis,),) = new_figure(height=0.42 * len(schedules) + 1.3, title=title)

@@ -57,20 +57,16 @@ def test_maps_draw_each_point_once_in_its_colour_and_no_class_on_top() -> None:
 
 
 def test_heat_maps_write_each_value_in_its_place() -> None:
-    norms = np.array([[1.0, 2.0], [0.0, 0.5]] * 3)
-    axis, _ = drawn(figures.plot_gradients(norms, list("abcdef"), ["one", "two"], "finding"))
-    assert words(axis.texts) == ["1.00", "2.00", "none", "0.50"] * 3
+    cosines = np.array([[1.0, 0.25], [-0.5, 1.0]])
+    axis, _ = drawn(figures.plot_cosines(cosines, ["first", "second"], "finding"))
+    assert words(axis.texts) == ["1.00", "0.25", "-0.50", "1.00"]
 
 
-def test_pairs_have_a_bar_at_each_mean_and_series_two_standard_errors() -> None:
+def test_pairs_have_a_bar_at_each_mean() -> None:
     cosines = {"A": {"same": [0.8, 1.0], "other": [0.0, 0.1]}}
     (axis,) = drawn(figures.plot_pairs(cosines, "finding"))
     bars = [c.get_segments()[0][0][1] for c in axis.collections if hasattr(c, "get_segments")]
     assert bars == pytest.approx([0.9, 0.05])
-    series = {"A": np.array([[1.0, 0.0], [3.0, 0.0]]), "B": np.array([[5.0, 2.0], [5.0, 4.0]])}
-    (axis,) = drawn(figures.plot_series(series, ["a", "b"], ["place", "value"], "finding"))
-    ends = [bar[:, 1] for c in axis.containers for bar in c[2][0].get_segments()]
-    np.testing.assert_allclose(ends, [[0, 4], [0, 0], [5, 5], [1, 5]])
 
 
 def test_a_schedule_divides_joint_steps_and_losses_show_steps_means_and_floors() -> None:
@@ -127,7 +123,6 @@ def test_many_classes_curves_and_tasks_differ_and_are_legible() -> None:
     points, ids = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 10
     drawn(figures.plot_maps([[("ten", points, ids, TEN)] * 2], "finding", "component"))
     drawn(figures.plot_losses({name: (ids, points[:, 0]) for name in TEN}, "finding"))
-    drawn(figures.plot_series({name: points for name in TEN}, "ab", "xy", "finding"))
     drawn(figures.plot_pairs({"A": {name: [0.1, 0.2] for name in TEN}}, "finding"))
     drawn(figures.plot_confusions({"twenty": (np.eye(20, dtype=int), 2 * TEN)}, "finding"))
     (axis,) = drawn(figures.plot_schedule({"a": [(name,) for name in TEN]}, "finding"))
