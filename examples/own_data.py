@@ -4,18 +4,8 @@ import csv
 from pathlib import Path
 
 from mtl_helpers import (
-    ClassificationHead,
-    LabelledSentences,
-    MultiTaskModel,
-    SentenceEncoder,
-    TrainingConfig,
-    assert_no_leakage,
-    concatenate,
-    evaluate,
-    fit,
-    linear_probe,
-    split_corpus,
-)
+    ClassificationHead, LabelledSentences, MultiTaskModel, SentenceEncoder, TrainingConfig,
+    assert_no_leakage, concatenate, evaluate, fit, linear_probe, split_corpus)
 
 
 def read(name: str, task: str) -> LabelledSentences:

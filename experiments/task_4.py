@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import inspect
+import os
+import subprocess
+import sys
+import textwrap
 from collections.abc import Mapping, Sequence
+from shutil import copytree
 
 import numpy as np
 from IPython.display import Markdown
 
+from experiments import similarity_table
 from experiments.analysis import Estimate, gain, runs, score, seed_margin
 from experiments.page import show, table
-from experiments.records import read_records
+from experiments.records import RESULTS, read_records
 from experiments.train import LABELS, RATES, splits
-from mtl_helpers import GENRES, LabelledSentences, bootstrap_interval, score_regression
+from mtl_helpers import GENRES, LabelledSentences, bootstrap_interval, fit, score_regression
 from mtl_helpers.batching import Batch, count_labels
 
 Arm = tuple[str, str]
@@ -139,7 +146,8 @@ def headline() -> Markdown:
             cells = [score("headline", name, task) if has("headline", name, task) else None
                      for task in LABELS]
             rows.append((title.removesuffix(", at 3e-4"), *cells, len(runs("headline", name))))
-    return show(("16,592 sentences", "genre", "sentiment", "seeds"), rows)
+    return folded("With all 16,592 training sentences",
+                  table(("", "genre", "sentiment", "seeds"), rows))
 
 
 def sweep(how: str, task: str) -> list[float]:
@@ -236,3 +244,38 @@ def valence() -> Markdown:
             cells.append(Estimate(float(column.mean()), seed_margin(column), len(column)))
         rows.append((title, *cells))
     return show(("100 r", *GENRES), rows)
+
+
+# Similarity
+
+
+def kept_similarity() -> Markdown:
+    """What sorting alone and what a similarity task beside it do to similarity."""
+    arms = (similarity_table.BEFORE, similarity_table.SORTING, *similarity_table.kept())
+    columns = similarity_table.COLUMNS[:-1]
+    return Markdown(similarity_table.table(arms, columns))
+
+
+def all_similarity() -> Markdown:
+    """Every arm of that study; to be unfolded."""
+    return folded("All ways of training that were tried", similarity_table.table())
+
+
+# Listings and programs
+
+
+def training_loop() -> str:
+    """The loop of `fit` as it stands in the package."""
+    source = inspect.getsource(fit)
+    start, end = source.index("            for epoch, step, batch"), source.index("    except (Key")
+    return textwrap.dedent(source[start:end])
+
+
+def run_example(folder: str) -> str:
+    """What examples/own_data.py prints in a fresh process, run among the example files."""
+    root = RESULTS.parent
+    copytree(root / "examples", folder, dirs_exist_ok=True)
+    paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run([sys.executable, "own_data.py"], cwd=folder, check=True, text=True,
+                          capture_output=True, env=os.environ | {"PYTHONPATH": paths})
+    return done.stdout

@@ -248,7 +248,8 @@ def plot_similarity(title: str) -> Figure:
         if other and similarity_table.values(arm)["genre"]:
             mark(axis, *similarity_table.scored(arm), label, color=COLOURS[1], marker="s")
     path = [similarity_table.SORTING, *similarity_table.kept()]
-    places = np.array([similarity_table.scored(arm) for arm in path])  # (K, 2)
+    path = [arm for arm in path if similarity_table.values(arm)["genre"]]
+    places = np.array([similarity_table.scored(arm) for arm in path]).reshape(-1, 2)  # (K, 2)
     axis.plot(*places.T, color=COLOURS[0], linewidth=1.4)
     for arm, (x, y) in zip(path, places, strict=True):
         weight = arm.removeprefix(similarity_table.KEPT)

@@ -138,7 +138,7 @@ FAILING: list[tuple[gates.Gate, Change]] = [
     (gates.unique_cell_ids, lambda notebook: last(id=notebook.cells[0].id)(notebook)),
     (gates.setup_cell_first, lambda notebook: notebook.cells.pop(1)),
     (gates.setup_cell_first, lambda notebook: notebook.cells[1].update(source="import torch")),
-    (gates.few_cells, lambda notebook: notebook.cells.extend([new_markdown_cell("x")] * 58)),
+    (gates.few_cells, lambda notebook: notebook.cells.extend([new_markdown_cell("x")] * 73)),
     (gates.short_outputs, prints("x\n" * 26)),
     (gates.short_outputs, shows(stream("x\n" * 13), stream("x\n" * 13))),
     (gates.short_cells, with_long_cells(31)),
