@@ -8,6 +8,7 @@ from .data import LabelledSentences, assert_no_leakage, split_corpus, split_indi
 from .encoder import SentenceEncoder, pool
 from .evaluation import (
     RegressionReport,
+    SimilarityReport,
     TaskReport,
     bootstrap_interval,
     evaluate,
@@ -20,6 +21,7 @@ from .heads import (
     ClassificationHead,
     Prediction,
     RegressionHead,
+    SimilarityHead,
     StaticWeighting,
     UncertaintyWeighting,
     task_losses,
@@ -32,11 +34,11 @@ __version__ = "0.2.0"
 __all__ = [
     "GENRES", "SENTIMENTS", "TOPICS", "ClassificationHead", "CorpusError", "FrozenCache",
     "History", "LabelledSentences", "MultiTaskModel", "Prediction", "RegressionHead",
-    "RegressionReport", "SentenceEncoder", "StaticWeighting", "TaskReport",
-    "TrainingConfig", "TrainingDiverged", "UncertaintyWeighting", "assert_no_leakage",
-    "best_accuracy", "bootstrap_interval", "evaluate", "fit", "freeze", "linear_probe",
-    "load_checkpoint", "load_corpus", "load_ratings", "make_sentences", "oracle",
-    "parameter_groups", "plan_epoch", "pool", "resolve_dtype", "save_checkpoint",
-    "score_classification", "score_regression", "split_corpus", "split_indices",
-    "task_losses", "unfreeze",
+    "RegressionReport", "SentenceEncoder", "SimilarityHead", "SimilarityReport",
+    "StaticWeighting", "TaskReport", "TrainingConfig", "TrainingDiverged",
+    "UncertaintyWeighting", "assert_no_leakage", "best_accuracy", "bootstrap_interval",
+    "evaluate", "fit", "freeze", "linear_probe", "load_checkpoint", "load_corpus",
+    "load_ratings", "make_sentences", "oracle", "parameter_groups", "plan_epoch", "pool",
+    "resolve_dtype", "save_checkpoint", "score_classification", "score_regression",
+    "split_corpus", "split_indices", "task_losses", "unfreeze",
 ]

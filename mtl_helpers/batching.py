@@ -3,6 +3,7 @@
 Goes with data.py.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -56,7 +57,7 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
       them that goes with n ** (1 / temperature), at least one; shuffled (Raffel et al. 2020).
 
     Args:
-        labels: {task: (N,)}, -100 or NaN where a sentence has no label.
+        labels: {task: (N,) or (N, L)}, -100 or NaN where a sentence has no label.
         batch_size: sentences in a batch; where it does not divide their number, one batch of
             randomly chosen sentences is smaller.
         seed, epoch: decide the order.
@@ -165,7 +166,15 @@ def count_labels(labels: Mapping[str, np.ndarray], batch: Batch) -> dict[str, in
     return counts
 
 
+def passes(labels: Mapping[str, np.ndarray], plan: Sequence[Batch]) -> dict[str, float]:
+    """How often each label of a task is used in a plan, on average."""
+    used = Counter[str]()
+    for batch in plan:
+        used.update(count_labels(labels, batch))
+    return {task: used[task] / is_known(values).sum() for task, values in labels.items()}
+
+
 def take_labels(labels: Mapping[str, np.ndarray], tasks: Iterable[str], rows: np.ndarray,
                 device: torch.device) -> dict[str, Tensor]:
-    """The labels of some tasks for B rows, (B,) each."""
+    """The labels of some tasks for B rows, (B,) or (B, L) each."""
     return {task: torch.from_numpy(labels[task][rows]).to(device) for task in tasks}

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .model import MultiTaskModel
 
 DTYPES = ("auto", "float32", "bfloat16")
+HEADLINES = {"macro_f1": "F1", "pearson": "r", "mean_cosine": "cosine"}  # shown each epoch
 MAY_CHANGE = ("checkpoint_dir", "checkpoint_every", "progress")  # when a run is continued
 
 
@@ -168,8 +169,8 @@ class History:
         for task, loss in row["loss"].items():
             line += f" {task} {loss:.3f}"
         for task, metrics in row["validation"].items():
-            name, label = ("macro_f1", "F1") if "macro_f1" in metrics else ("pearson", "r")
-            line += f"  {task} {label} {metrics[name]:.3f}"
+            name = next(name for name in HEADLINES if name in metrics)
+            line += f"  {task} {HEADLINES[name]} {metrics[name]:.3f}"
         return line
 
     def state_dict(self) -> dict[str, Any]:
@@ -194,14 +195,17 @@ class Best:
         self.weights: dict[str, Tensor] = {}
 
     def judge(self, reports: Mapping[str, Report], tasks: Iterable[str]) -> float | None:
-        """Macro-F1, or r of a regression; an undefined r, of constant predictions, is -1."""
+        """Macro-F1, r of a regression (an undefined one, of constant predictions, is -1), or a
+        mean cosine, which no mean of several tasks counts.
+        """
         if self.select is None:
             return None
         scores = []
         for task in tasks if self.select == "mean" else [self.select]:
             if task in reports:
-                _, score = reports[task].headline
-                scores.append(-1.0 if math.isnan(score) else score)
+                name, score = reports[task].headline
+                if name != "mean_cosine" or self.select == task:
+                    scores.append(-1.0 if math.isnan(score) else score)
         return sum(scores) / max(1, len(scores))
 
     @property
@@ -233,13 +237,17 @@ class Best:
 
 def fingerprint(model: MultiTaskModel, train: LabelledSentences,
                 validation: LabelledSentences | None, config: TrainingConfig,
-                dtype: torch.dtype | None, backward: Any) -> dict[str, str]:
-    """What a continued run must have in common with the one that was stopped, by name."""
+                dtype: torch.dtype | None, backward: Any) -> dict[str, Any]:
+    """What a continued run must have in common with the one that was stopped, by name.
+
+    Vectors are known by shape, by what is missing, and by the means of their columns: they may
+    have been computed again, and differ in their last digits.
+    """
     encoder, plain = model.encoder, getattr(backward, "func", backward)  # of a partial
     reading = tokenizer_state(encoder), encoder.pooling, encoder.normalize, encoder.max_length
     trained = [(name, parameter.dtype, parameter.requires_grad)
                for name, parameter in model.named_parameters()]
-    found = {
+    found: dict[str, Any] = {
         "dtype": str(dtype), "backward": getattr(plain, "__name__", type(plain).__name__),
         "tokenizer, pooling or length": _digest(reading),
         "shape, dropout or freezing of the model": _digest((model, trained))}
@@ -252,7 +260,19 @@ def fingerprint(model: MultiTaskModel, train: LabelledSentences,
         found[f"{name} sentences"] = _digest(data and data.sentences)
         for task, values in (data.labels if data else {}).items():
             found[f"{name} labels of {task}"] = _digest(values.tolist())
+            if values.ndim == 2 and (np.nan_to_num(values) % 1).any():
+                missing = np.isnan(values)
+                found[f"{name} labels of {task}"] = _digest((values.shape, missing.tolist()))
+                means = np.nan_to_num(values).mean(axis=0, dtype=np.float64)  # (L,)
+                found[f"{name} means of {task}"] = means.tolist()
     return found
+
+
+def alike(old: Any, new: Any) -> bool:
+    """Whether an entry of two fingerprints is the same: means to 1e-3, all else exactly."""
+    if isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        return np.allclose(old, new, rtol=0, atol=1e-3)
+    return old == new
 
 
 def _digest(content: Any) -> str:

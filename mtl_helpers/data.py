@@ -25,7 +25,8 @@ class LabelledSentences:
     Args:
         sentences: N strings.
         labels: {task: (N,)}; class ids become int64, with -100 where missing, and values to
-            predict become float32, with NaN where missing.
+            predict become float32, with NaN where missing. Or {task: (N, L)}, vectors, which
+            become float32, too.
         groups: N document ids, or None where documents are not known.
 
     Raises:
@@ -67,16 +68,19 @@ class LabelledSentences:
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
-    """Mask of the labels that are not missing, (N,) -> (N,) bool."""
-    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != -100
+    """Mask (N,) of the sentences that have a label, of (N,) or any entry of (N, L)."""
+    known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != -100
+    return known.any(axis=1) if labels.ndim == 2 else known
 
 
 def _checked(task: str, values: np.ndarray, n: int) -> np.ndarray:
     array = np.asarray(values)
-    floating = array.dtype.kind == "f"
-    if array.shape != (n,) or array.dtype.kind not in "iuf":
+    vectors = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "iufb"
+    if len(array.shape) == 0 or len(array) != n or not vectors and (
+            array.ndim > 1 or array.dtype.kind not in "iuf"):
         raise ValueError(f"labels[{task!r}] must be ({n},) integers or floats, "
                          f"got {array.shape} {array.dtype}")
+    floating = vectors or array.dtype.kind == "f"
     wrong = np.isinf(array) if floating else (array < 0) & (array != -100)
     if wrong.any():
         valid = "finite, or NaN" if floating else "class ids from 0, or -100"

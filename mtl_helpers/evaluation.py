@@ -74,6 +74,23 @@ class RegressionReport:
                 f"RMSE {self.rmse:.3f}, n {self.n}")
 
 
+@dataclass(frozen=True)
+class SimilarityReport:
+    """How near n predicted vectors are to those they were to stay near."""
+    n: int
+    mean_cosine: float
+
+    @property
+    def headline(self) -> tuple[str, float]:
+        return "mean_cosine", self.mean_cosine
+
+    def scores(self) -> dict[str, float]:
+        return {"mean_cosine": self.mean_cosine}
+
+    def __str__(self) -> str:
+        return f"mean cosine {self.mean_cosine:.3f}, n {self.n}"
+
+
 class Interval(NamedTuple):
     """A score and the ends of its 95 % interval."""
     value: float
@@ -84,12 +101,13 @@ class Interval(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-Report = TaskReport | RegressionReport
+Report = TaskReport | RegressionReport | SimilarityReport
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
-    """Say which labels (N,) are not missing: an id is if it is -100, a value if it is NaN."""
-    return ~np.isnan(labels) if labels.dtype.kind == "f" else labels != -100
+    """Mask (N,) of the sentences that have a label, of (N,) or any entry of (N, L)."""
+    known = ~np.isnan(labels) if labels.dtype.kind == "f" else labels != -100
+    return known.any(axis=1) if labels.ndim == 2 else known
 
 
 def labelled(true: Ids, predicted: Ids, classes: float, *more: np.ndarray) -> list[np.ndarray]:
@@ -145,18 +163,39 @@ def score_regression(true: np.ndarray, predicted: np.ndarray) -> RegressionRepor
     return RegressionReport(pair.shape[1], float(pearson), *map(float, errors))
 
 
+def score_similarity(true: np.ndarray, predicted: np.ndarray) -> SimilarityReport:
+    """Compare vectors (N, D) with true ones, of which a row of NaN is missing."""
+    known = is_known(true)
+    pair = [vectors[known].astype(np.float64) for vectors in (true, predicted)]
+    lengths = np.linalg.norm(pair, axis=2).prod(axis=0)  # (2, M, D) -> (M,)
+    cosines = (pair[0] * pair[1]).sum(axis=1) / np.maximum(lengths, 1e-12)
+    return SimilarityReport(len(cosines), float(cosines.mean()))
+
+
 def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
              dtype: "torch.dtype | None" = None) -> dict[str, Report]:
-    """Score every task that has a label in the data; `dtype`, if given, goes to `predict`."""
+    """Score every task that has a label in the data; `dtype`, if given, goes to `predict`.
+
+    Raises:
+        ValueError: if labels do not fit the head of their task.
+    """
+    heads: Any = model.heads
+    labels = {}
+    for task, given in data.labels.items():
+        if task in heads and is_known(given).any():
+            labels[task] = heads[task].take_labels(task, given, len(data.sentences)).numpy()
     settings = {"dtype": dtype} if dtype else {}
     reports: dict[str, Report] = {}
     for task, predicted in model.predict(data.sentences, **settings).items():
-        true = data.labels.get(task, np.array([]))
-        head: Any = model.heads[task]
-        if is_known(true).any() and predicted.ids is not None:
-            reports[task] = score_classification(true, predicted.ids, head.labels)
-        elif is_known(true).any() and predicted.values is not None:
-            reports[task] = score_regression(true, predicted.values)
+        if task not in labels or not is_known(labels[task]).any():
+            continue
+        if predicted.ids is not None:
+            names = heads[task].labels
+            reports[task] = score_classification(labels[task], predicted.ids, names)
+        elif predicted.values is not None and predicted.values.ndim == 2:
+            reports[task] = score_similarity(labels[task], predicted.values)
+        elif predicted.values is not None:
+            reports[task] = score_regression(labels[task], predicted.values)
     return reports
 
 

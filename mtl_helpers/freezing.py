@@ -208,7 +208,7 @@ class FrozenCache:
 
     @torch.no_grad()
     def _compute(self, model: MultiTaskModel, tokens: Tokens) -> Tensor:
-        parameter = next(model.heads.parameters())
+        *_, parameter = model.parameters()  # of a head, if one has any
         size = len(self.rows), model.encoder.embedding_dim
         values = torch.empty(size, dtype=parameter.dtype)
         model.train(model.training)  # so that what is frozen has no dropout

@@ -1,7 +1,7 @@
 """What a task adds to the encoder: a head, its loss where there are labels, and their sum.
 
 A head turns sentence embeddings (B, D) into logits, (B, C) or (B,). A label that is -100 (a
-class id) or NaN (a value) is missing.
+class id) or NaN (a value, or all entries of a vector) is missing.
 """
 
 import math
@@ -21,12 +21,12 @@ WEIGHTINGS = ("sum", "uncertainty")
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What a head says of N sentences: regression fills `values`, classification the rest."""
+    """What a head says of N sentences: `values`, or for classification the rest."""
 
     labels: list[str] | None = None  # N label names
     ids: np.ndarray | None = None  # (N,) int64
     probabilities: np.ndarray | None = None  # (N, C) float32
-    values: np.ndarray | None = None  # (N,) float32, on the scale of the labels
+    values: np.ndarray | None = None  # (N,) float32, on the scale of the labels, or (N, D)
 
 
 class Head(nn.Module):
@@ -45,7 +45,8 @@ class Head(nn.Module):
 
     Explained in Task_2.ipynb, "Heads".
     """
-    likelihood: Literal["categorical", "gaussian"]  # labels are ids 0..C-1, or real values
+    likelihood: Literal["categorical", "gaussian"] | None  # of ids, or values; None: vectors
+    predicts = "real value"  # what the model card says where there are no label names
 
     def __init__(self, embedding_dim: int, hidden_dim: int | None = None, dropout: float = 0.1,
                  output_dim: int = 1) -> None:
@@ -74,6 +75,49 @@ class Head(nn.Module):
     def decode(self, logits: Tensor) -> Prediction:
         """Prediction for the sentences of these logits, (N, C) or (N,)."""
         raise NotImplementedError
+
+    def take_labels(self, task: str, given: Any, size: int) -> Tensor:
+        """Labels of N sentences as `loss` takes them: ids int64, all else floating-point.
+
+        Args:
+            task: for the message.
+            given: (N,) or, for vectors, (N, D); an array or a tensor.
+            size: N.
+
+        Raises:
+            ValueError: if this head cannot learn from them.
+        """
+        shape: tuple[int, ...] = (size,)
+        valid = "finite floats, or NaN"
+        if self.likelihood == "categorical":
+            valid = f"ids below {self.output_dim}, or -100"
+        elif self.likelihood is None:
+            shape, valid = (size, self.output_dim), "rows of finite floats, not all 0, or NaN"
+        rule = f"labels[{task!r}] must be {shape} {valid} where the label is missing"
+        try:
+            values = torch.as_tensor(given)
+        except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
+            raise ValueError(f"{rule}, got {given!r:.60}") from error
+        if values.shape != shape or (values.dtype == torch.bool and values.ndim == 1):
+            raise ValueError(f"{rule}, got {tuple(values.shape)} {values.dtype}")
+        if not values.is_floating_point():
+            values = values.long()
+        if self.likelihood == "categorical":  # whole reals are ids, too
+            taken = values.masked_fill(values.isnan(), -100)
+            known = taken[taken != -100]
+            right = (known >= 0) & (known < self.output_dim) & (known % 1 == 0)
+            taken = taken.long()
+        else:  # ids are values, too
+            taken = values
+            if not values.is_floating_point():
+                taken = values.float().masked_fill(values == -100, math.nan)
+            known = taken[has_label(taken)]
+            right = known.isfinite()
+            if self.likelihood is None:
+                right &= known.any(dim=1, keepdim=True)
+        if not right.all():
+            raise ValueError(f"{rule}, got {known[~right][0].item()}")
+        return taken
 
 
 class ClassificationHead(Head):
@@ -120,6 +164,30 @@ class RegressionHead(Head):
         return Prediction(values=logits.float().cpu().numpy())
 
 
+class SimilarityHead(Head):
+    """Vectors to stay near, such as the encoder's own from before training; it has no weights.
+
+    The loss is 1 - cosine to the label, (N, D), which keeps a trained encoder fit for search.
+
+    >>> head = SimilarityHead(384)
+    >>> head.loss(torch.ones(1, 384), torch.ones(1, 384)).round(decimals=4)
+    tensor([0.])
+    """
+    likelihood = None
+    predicts = "vector"
+
+    def __init__(self, embedding_dim: int) -> None:
+        super().__init__(embedding_dim, output_dim=embedding_dim)
+        self.config = {"embedding_dim": embedding_dim}
+        self.network = nn.Sequential()
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return 1 - functional.cosine_similarity(logits, labels.to(logits.dtype), dim=-1)
+
+    def decode(self, logits: Tensor) -> Prediction:
+        return Prediction(values=logits.float().cpu().numpy())
+
+
 @dataclass(frozen=True, eq=False)
 class TaskLoss:
     """Loss of one task over a batch, or over one process's part of it."""
@@ -134,16 +202,17 @@ class TaskLoss:
 
 
 def has_label(labels: Tensor) -> Tensor:
-    """Mask of the labels that are not missing, (B,) -> (B,) bool."""
-    return ~labels.isnan() if labels.is_floating_point() else labels != -100
+    """Mask (B,) of the sentences that have a label, of (B,) or any entry of (B, L)."""
+    known = ~labels.isnan() if labels.is_floating_point() else labels != -100
+    return known.any(dim=1) if labels.ndim == 2 else known
 
 
-def check_labels(heads: Heads, labels: Labels, size: int) -> None:
-    """Refuse labels that the heads cannot learn from.
+def check_labels(heads: Heads, labels: Labels, size: int) -> dict[str, Tensor]:
+    """Return labels as the heads take them, or refuse those they cannot learn from.
 
     Args:
         heads: {task: head}, such as `model.heads`.
-        labels: {task: (N,) array or tensor}, for some or all of the tasks.
+        labels: {task: (N,) or (N, D) array or tensor}, for some or all of the tasks.
         size: N, the number of sentences.
 
     Raises:
@@ -151,22 +220,11 @@ def check_labels(heads: Heads, labels: Labels, size: int) -> None:
     """
     if not labels or not set(labels) <= set(heads):
         raise ValueError(f"labels has the tasks {list(labels)}; valid are {list(heads)}")
+    taken = {}
     for task, given in labels.items():
         head: Any = heads[task]
-        ids = head.likelihood == "categorical"
-        valid = f"ids below {head.output_dim}, or -100" if ids else "finite floats, or NaN"
-        rule = f"labels[{task!r}] must be ({size},) {valid} where the label is missing"
-        try:
-            values = torch.as_tensor(given)
-        except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
-            raise ValueError(f"{rule}, got {given!r:.60}") from error
-        wrong_kind = values.dtype == torch.bool or values.is_floating_point() == ids
-        if values.shape != (size,) or wrong_kind:
-            raise ValueError(f"{rule}, got {tuple(values.shape)} {values.dtype}")
-        known = values[has_label(values)]
-        right = (known >= 0) & (known < head.output_dim) if ids else known.isfinite()
-        if not right.all():
-            raise ValueError(f"{rule}, got {known[~right][0].item()}")
+        taken[task] = head.take_labels(task, given, size)
+    return taken
 
 
 def task_losses(heads: Heads, logits: Mapping[str, Tensor],
@@ -176,15 +234,15 @@ def task_losses(heads: Heads, logits: Mapping[str, Tensor],
     Args:
         heads: {task: head}, such as `model.heads`.
         logits: {task: (B, C) or (B,)} from the model.
-        labels: {task: (B,)}; a task left out here is left out of the result.
+        labels: {task: (B,) or (B, L)}; a task left out here is left out of the result.
 
     Raises:
         ValueError: as `check_labels`.
 
     Explained in Task_2.ipynb, "Losses".
     """
-    check_labels(heads, labels, len(next(iter(logits.values()))))
-    return masked_losses(heads, logits, labels)
+    taken = check_labels(heads, labels, len(next(iter(logits.values()))))
+    return masked_losses(heads, logits, taken)
 
 
 def masked_losses(heads: Heads, logits: Mapping[str, Tensor], labels: Labels,
@@ -199,8 +257,9 @@ def masked_losses(heads: Heads, logits: Mapping[str, Tensor], labels: Labels,
         outputs = logits[task].to(torch.promote_types(logits[task].dtype, torch.float32))
         values = torch.as_tensor(given).to(outputs.device)
         missing = ~has_label(values)  # (B,)
+        rows = missing if values.ndim == 1 else missing[:, None]
         head: Any = heads[task]
-        each = head.loss(outputs, values.masked_fill(missing, 0))  # (B,)
+        each = head.loss(outputs, values.masked_fill(rows, 0))  # (B,)
         count = (~missing).sum()
         whole = count if batch_counts is None else torch.as_tensor(batch_counts[task])
         losses[task] = TaskLoss(each.masked_fill(missing, 0).sum(), count, whole)
@@ -233,21 +292,26 @@ class UncertaintyWeighting(nn.Module):
     """Learns a log variance s for each task (Kendall, Gal and Cipolla, CVPR 2018).
 
     With L the mean cross-entropy or squared error, a classification adds exp(-s) L + s/2 and a
-    regression exp(-s) L/2 + s/2. A task without labels adds neither term.
+    regression exp(-s) L/2 + s/2. A task without labels adds neither term. One whose loss has
+    no likelihood, such as similarity, adds L.
     """
 
     def __init__(self, heads: Heads) -> None:
         super().__init__()
-        self.weights = {task: 1.0 if head.likelihood == "categorical" else 0.5
-                        for task, head in heads.items()}
+        self.weights = {task: 0.5 if head.likelihood == "gaussian" else 1.0
+                        for task, head in heads.items() if head.likelihood}
         # s, in the order of the heads; apart, so that an absent task's has no gradient at all.
-        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(())) for _ in heads)
+        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(()))
+                                              for _ in self.weights)
 
     def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
         """{task: loss} -> scalar."""
         variances = dict(zip(self.weights, self.log_variances, strict=True))
         terms = []
         for task, loss in losses.items():
+            if task not in variances:
+                terms.append(loss.mean)
+                continue
             s = variances[task]
             penalty = s / 2 * loss.count / loss.batch_count.clamp(min=1)  # 0 without labels
             terms.append(torch.exp(-s) * (self.weights[task] * loss.mean) + penalty)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .checkpoint import find_folder, whole_folder
 from .encoder import SentenceEncoder
-from .heads import ClassificationHead, Head, Prediction, RegressionHead
+from .heads import ClassificationHead, Head, Prediction, RegressionHead, SimilarityHead
 
 FORMAT = "MultiTaskModel 1"
 CARD = """---
@@ -86,7 +86,8 @@ class MultiTaskModel(nn.Module):
         """
         listed = [sentences] if isinstance(sentences, str) else sentences
         embeddings = torch.from_numpy(self.encoder.encode(listed, dtype=dtype))  # (N, D)
-        embeddings = embeddings.to(next(self.heads.parameters()))  # their device and dtype
+        *_, last = self.parameters()  # of a head, if one has any
+        embeddings = embeddings.to(last)  # its device and dtype
         heads: Any = copy.deepcopy(self.heads).eval()  # the model's own stay in their modes
         return {task: head.decode(head(embeddings)) for task, head in heads.items()}
 
@@ -112,7 +113,7 @@ class MultiTaskModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, head_types: Sequence[type[Head]] = (
-            ClassificationHead, RegressionHead)) -> Self:
+            ClassificationHead, RegressionHead, SimilarityHead)) -> Self:
         """Load a folder that `save_pretrained` wrote, in eval mode; nothing in it is executed.
 
         Args:
@@ -191,6 +192,6 @@ def _model_card(heads: nn.ModuleDict) -> str:
     """Model card with a row for each task, for the model hub."""
     card = CARD
     for task, head in heads.items():
-        labels = ", ".join(getattr(head, "labels", ["real value"]))
+        labels = ", ".join(getattr(head, "labels", [head.predicts]))
         card += f"| {task} | {type(head).__name__} | {labels} |\n"
     return card

@@ -6,8 +6,8 @@ freezing.py, heads.py, model.py and processes.py.
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -20,9 +20,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
-from .batching import Batch, Tokens, count_labels, plan_epoch, take_labels
+from .batching import Batch, Tokens, count_labels, passes, plan_epoch, take_labels
 from .checkpoint import load_checkpoint, save_checkpoint
-from .config import Best, History, TrainingConfig, fingerprint, resolve_dtype
+from .config import Best, History, TrainingConfig, alike, fingerprint, resolve_dtype
 from .data import LabelledSentences, is_known
 from .evaluation import evaluate
 from .freezing import FrozenCache, encoder_hash, parameter_groups
@@ -78,7 +78,8 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
     """
     # Check
     config = config or TrainingConfig()
-    check(model, train, validation, config, backward)
+    labels = check(model, train, validation, config, backward)
+    train = replace(train, labels=labels)
     device = next(model.parameters()).device
     dtype = resolve_dtype(device, config.dtype)
     team = Processes(config.processes, device)
@@ -97,6 +98,7 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
     plan = partial(plan_epoch, train.labels, config.schedule, config.batch_size, config.seed,
                    lengths=inputs.lengths, temperature=config.temperature)
     per_epoch = len(plan(epoch=0))
+    log_repeats(model, train.labels, plan(epoch=0))
     last = min(config.epochs * per_epoch, config.max_steps or config.epochs * per_epoch)
     warmup = math.ceil(config.warmup * last)
     rates = LambdaLR(optimizer, partial(rate, warmup=warmup, last=last))
@@ -175,11 +177,14 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
 
 def check(model: MultiTaskModel, train: LabelledSentences,
           validation: LabelledSentences | None, config: TrainingConfig,
-          backward: Callable[..., None] | None) -> None:
-    """Refuse what cannot be trained, before anything is changed."""
+          backward: Callable[..., None] | None) -> dict[str, Any]:
+    """Refuse what cannot be trained, before anything is changed; return the labels to train on.
+
+    A head that has no weights rests while the encoder is frozen: its labels are left out.
+    """
     if backward and (config.processes > 1 or config.weighting != "sum"):
         raise ValueError('backward needs processes=1 and weighting="sum"')
-    check_labels(model.heads, train.labels, len(train))
+    labels = check_labels(model.heads, train.labels, len(train))
     scored: set[str] = set()  # the tasks by which validation can select
     if validation is not None:
         check_labels(model.heads, validation.labels, len(validation))
@@ -188,14 +193,32 @@ def check(model: MultiTaskModel, train: LabelledSentences,
     if config.select not in (None, "mean", *train.labels):
         raise ValueError(f"select must be None, mean or one of {list(train.labels)}, "
                          f"got {config.select!r}")
+    if config.select == "mean":  # of all tasks but similarity
+        scored = {task for task in scored if model.heads[task].likelihood}
     if config.select and (not scored or config.select not in ("mean", *scored)):
         raise ValueError(f"select is {config.select!r}, and needs validation data with labels "
                          "of it")
     for task in train.labels:
         learners = chain(model.encoder.parameters(), model.heads[task].parameters())
-        if not any(parameter.requires_grad for parameter in learners):
+        if any(parameter.requires_grad for parameter in learners):
+            continue
+        if len(labels) > 1 and not list(model.heads[task].parameters()):
+            logger.warning("%s rests: it has no weights and the encoder is frozen", task)
+            del labels[task]
+        else:
             raise ValueError(f"train.labels[{task!r}] has nothing to train: encoder and head "
                              "are frozen; leave the task out or unfreeze one of them")
+    return labels
+
+
+def log_repeats(model: MultiTaskModel, labels: Mapping[str, Any], plan: list[Batch]) -> None:
+    """Say where many sentences for similarity make a schedule repeat the other tasks' labels."""
+    largest = max(labels, key=lambda task: is_known(labels[task]).sum())
+    if model.heads[largest].likelihood is None:
+        for task, times in passes(labels, plan).items():
+            if times >= 2:
+                logger.warning("an epoch uses each label of %s %.1f times; schedule='joint' "
+                               "uses it once", task, times)
 
 
 def batches(plan: Callable[..., list[Batch]], per_epoch: int, done: int, last: int,
@@ -234,13 +257,13 @@ def check_finite(step: int, losses: dict[str, float], norm: Tensor) -> None:
 # Stopping and going on
 
 
-def save(folder: str | Path, step: int, parts: dict[str, Any], kind: dict[str, str]) -> None:
+def save(folder: str | Path, step: int, parts: dict[str, Any], kind: dict[str, Any]) -> None:
     """Write a checkpoint of all parts of a run."""
     state = {name: part.state_dict() for name, part in parts.items()}
     save_checkpoint(folder, step, {"kind": kind, **state})
 
 
-def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, str]) -> int:
+def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, Any]) -> int:
     """Put the newest checkpoint into the parts of a run: the steps it has made, 0 without one.
 
     An encoder may go on if its weights are those that the run began with, those of its newest
@@ -262,10 +285,10 @@ def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, str
     old = {**state["kind"], "encoder": began}
     new = {**kind, "encoder": began if here in known else here}
     for name in {**old, **new}:
-        if old.get(name) != new.get(name):
+        if not alike(old.get(name), new.get(name)):
             raise ValueError(f"checkpoint_dir {folder} holds a run with another {name}: "
-                             f"{old.get(name)!r} there, {new.get(name)!r} here; give this run "
-                             "its own folder")
+                             f"{old.get(name)!r:.200} there, {new.get(name)!r:.200} here; "
+                             "give this run its own folder")
     for name, part in parts.items():
         part.load_state_dict(state[name])
     return step

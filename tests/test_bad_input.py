@@ -67,13 +67,12 @@ FLOATS = r"ValueError: labels\['valence'\] must be \(2,\) finite floats, or NaN 
 WRONG_LABELS = [  # of two sentences; genre has three classes
     ({"colour": [0, 1]}, UNKNOWN), ({"genre": [0, 0], "Genre": [0, 0]}, UNKNOWN), ({}, UNKNOWN),
     ({"genre": [0, 3]}, f"{RULE}3"), ({"genre": [-1, 0]}, f"{RULE}-1"),
-    ({"genre": [0.0, 1.0]}, f"{RULE}.2,. torch.float32"),
-    ({"genre": [0, NAN]}, f"{RULE}.2,. torch.float32"),
+    ({"genre": [0.0, 1.5]}, f"{RULE}1.5"), ({"genre": [-1.0, NAN]}, f"{RULE}-1.0"),
     ({"genre": [True, False]}, f"{RULE}.2,. torch.bool"),
     ({"genre": ["tweet", "a"]}, RULE),
     ({"genre": np.array(["a", "b"])}, RULE),
     ({"genre": [0, None]}, RULE),
-    ({"valence": [1, 2]}, f"{FLOATS}.2,. torch.int64"),
+    ({"valence": [[1.0, 2.0]] * 2}, f"{FLOATS}.2, 2. torch.float32"),
     ({"valence": [1.0, INF]}, f"{FLOATS}inf"),
     *(({"genre": values}, f"{RULE}{shape}") for values, shape in (
         ([0], r"\(1,\)"), ([0, 1, 2], r"\(3,\)"), ([[0], [1]], r"\(2, 1\)"), (0, r"\(\)")))]
@@ -310,7 +309,7 @@ BAD = [  # function.argument, a call with a bad value for it, the error
                                                         np.zeros((1, 2))),
      "ValueError: .*at least 2 classes"),
     ("evaluate.data", lambda: mtl.evaluate(make_model(), data(genre=[0, 1, 9])),
-     "ValueError: true must hold ids from 0 to 2, got 0 to 9"),
+     r"ValueError: labels\['genre'\] must be \(3,\) ids below 3, or -100 .* got 9"),
     ("reliability.true", lambda: cal.reliability([0, 1], PROBABILITIES),
      "ValueError: true must be"),
     ("reliability.probabilities", lambda: cal.reliability(IDS, PROBABILITIES * 2),

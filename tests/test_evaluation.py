@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse, stats
@@ -169,8 +170,11 @@ def test_a_model_is_scored_on_each_task_that_has_labels() -> None:
         passed.append(given)
         return predictions if sentences == ["A sentence."] * 60 else {}
 
+    def take_labels(task: str, given: np.ndarray, size: int) -> torch.Tensor:
+        return torch.from_numpy(given)
+
     model = SimpleNamespace(predict=predict, heads=dict.fromkeys(
-        predictions, SimpleNamespace(labels=LABELS)))
+        predictions, SimpleNamespace(labels=LABELS, take_labels=take_labels)))
     data = SimpleNamespace(sentences=["A sentence."] * 60, labels={
         "valence": values, "sentiment": true, "genre": np.full(60, -100),
         "length": np.full(60, np.nan), "unknown": true})

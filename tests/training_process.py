@@ -10,6 +10,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from tiny import make_config, make_data, make_model, new_heads, same, weights
@@ -18,6 +19,7 @@ from mtl_helpers.batching import SCHEDULES
 from mtl_helpers.checkpoint import load_checkpoint
 from mtl_helpers.config import History
 from mtl_helpers.freezing import freeze
+from mtl_helpers.heads import SimilarityHead
 from mtl_helpers.training import fit
 
 
@@ -118,13 +120,18 @@ def kill_often(folder, kills, inside, schedules):
 def train_together(schedule, processes, heads=None, **settings):
     """Train in float64 without dropout: final weights, and what the history says of the steps.
 
-    One head is frozen, one has no labels, and the last batch has one sentence.
+    One head is frozen, one has no weights, one has no labels, and the last batch has one sentence.
     """
     model = make_model(dropout=0.0, dtype=torch.float64)
     if heads is not None:
         new_heads(model, heads)
     freeze(model, "head:sentiment")
-    history = fit(model, make_data(13), make_data(20, seed=1), make_config(
+    model.heads["similarity"] = SimilarityHead(16)
+    data = make_data(13)
+    vectors = np.random.default_rng(0).normal(size=(13, 16))
+    vectors[np.arange(13) % 3 > 0] = np.nan
+    data.labels["similarity"] = vectors.astype(np.float32)
+    history = fit(model, data, make_data(20, seed=1), make_config(
         schedule=schedule, processes=processes, batch_size=4, weight_decay=0.1, select="mean",
         patience=1, **settings))
     return weights(model), history
