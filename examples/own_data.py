@@ -32,5 +32,6 @@ if not Path("my-model").exists():
 
 mine = ["The printer ruined the day, as Maria wrote in May.", "The dinner was perfect."]
 answers = MultiTaskModel.from_pretrained("my-model").predict(mine)
+print(f"{'sentence':52}", *(f"{task:12}" for task in answers))
 for row, sentence in enumerate(mine):
     print(f"{sentence:52}", *(f"{answer.labels[row]:12}" for answer in answers.values()))

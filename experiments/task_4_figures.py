@@ -58,9 +58,9 @@ def plot_schedule(schedules: Mapping[str, Sequence[tuple[str, ...]]], title: str
                       va="center", annotation_clip=False)
     axis.set_yticks(range(len(schedules)), list(schedules), fontsize=8)
     axis.set_ylim(len(schedules) - 0.5, -0.5)  # the first schedule at the top
-    room = 1.45 if notes else 1.0
-    axis.set(xlim=(0.5, room * max(map(len, schedules.values())) + 0.5), xlabel="step")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    longest = max(map(len, schedules.values()))
+    axis.set(xlim=(0.5, (1.45 if notes else 1.0) * longest + 0.5), xlabel="step")
+    axis.set_xticks(range(5, longest + 1, 5) if longest >= 5 else range(1, longest + 1))
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
     legend_above(axis, 4)
@@ -84,7 +84,8 @@ def plot_losses(curves: Mapping[str, tuple[np.ndarray, np.ndarray]], title: str,
         if best and task in best:
             axis.axhline(best[task], label=f"{task}, best possible {best[task]:.2f}",
                          color=colour, linestyle=DASHES[index % 3], linewidth=1.4)
-    axis.set(ylim=(0, None), xlabel="step", ylabel="cross-entropy (nats)")
+    low = 0.75 * min(best.values()) if best else 0
+    axis.set(ylim=(low, None), xlabel="step", ylabel="cross-entropy (nats)")
     legend_above(axis, 2)
     return figure
 
@@ -124,9 +125,10 @@ def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
     grid = GridSpec(2, 1, figure, height_ratios=(3, 1))
     above = figure.add_subplot(grid[0])
     below = figure.add_subplot(grid[1], sharex=above)
-    above.plot([0.3, 1], [0.3, 1], color="black", linestyle="--", linewidth=1)
-    above.annotate("calibrated", (0.42, 0.42), fontsize=8, xytext=(-6, 10), ha="right",
+    above.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1)
+    above.annotate("calibrated", (0.5, 0.5), fontsize=8, xytext=(-6, 12), ha="right",
                    textcoords="offset points")
+    lowest = min(np.nanmin(curve[2:]) for curve in curves.values())
     width = 0.08 / len(curves)
     for index, (name, curve) in enumerate(curves.items()):
         filled = curve.counts > 0
@@ -135,7 +137,8 @@ def plot_reliability(curves: Mapping[str, Reliability], title: str) -> Figure:
         middles = (curve.edges[:-1] + curve.edges[1:]) / 2
         below.bar(middles + width * (index - (len(curves) - 1) / 2), curve.counts, width,
                   color=style(index)["color"], hatch=HATCHES[turned(index)], edgecolor="white")
-    above.set(xlim=(0.28, 1.02), ylim=(0.28, 1.02), ylabel="share that is right")
+    low = max(0.0, lowest - 0.05)
+    above.set(xlim=(low, 1.02), ylim=(low, 1.02), ylabel="share that is right")
     below.set(xlabel="confidence of the model", ylabel="sentences")
     legend_above(above, 2)
     for axis in (above, below):

@@ -96,7 +96,7 @@ def test_steps_that_are_too_small_leave_the_loss_at_log_k() -> None:
         model = new_heads(make_model(dropout=0.0), seed=0)
         config = make_config(encoder_lr=rate, head_lr=rate, epochs=40)
         losses[rate] = fit(model, two_tasks(), config=config).losses("genre")[1][-1]
-    assert abs(losses[1e-7] - math.log(3)) < 0.2 and losses[1e-2] < 0.3
+    assert abs(losses[1e-7] - math.log(3)) < 0.2 and losses[1e-2] < 0.6
 
 
 def test_a_value_in_a_huge_unit_stops_training() -> None:
