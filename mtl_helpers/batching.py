@@ -81,7 +81,8 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
     if batch_size < 1 or temperature < 1:
         raise ValueError("batch_size and temperature must be at least 1, got "
                          f"{batch_size} and {temperature}")
-    rows = {task: np.flatnonzero(is_known(values)) for task, values in labels.items()}
+    rows = {task: np.flatnonzero(is_known(np.asarray(values)))
+            for task, values in labels.items()}
     empty = [task for task, found in rows.items() if not len(found)]
     if empty or not rows:
         raise ValueError("labels must have a label for each task, got none for "

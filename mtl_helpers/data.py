@@ -1,15 +1,21 @@
 """Labelled sentences, splits that keep documents whole, and a guard against leakage."""
 
 import math
+import numbers
+import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from scipy.cluster.hierarchy import DisjointSet
+
+MEND_BOOL = "two classes are ids: [-100 if one is None else int(one) for one in labels]"
+MEND_LISTS = ("lists of names become 0 and 1, (N, L), by "
+              "sklearn.preprocessing.MultiLabelBinarizer().fit_transform(labels)")
 
 
 @dataclass(eq=False, repr=False)
@@ -24,10 +30,13 @@ class LabelledSentences:
 
     Args:
         sentences: N strings.
-        labels: {task: (N,)}; class ids become int64, with -100 where missing, and values to
-            predict become float32, with NaN where missing. Or {task: (N, L)}, vectors, which
-            become float32, too.
+        labels: {task: N labels}, in a list, an array, or a column of pandas or datasets. Known
+            values decide what they are: text becomes int64 class ids, in sorted order (None,
+            NaN, NA or "" is missing); whole numbers are such ids (-100 or NA is missing); any
+            real numbers become float32 values, (N, L) numbers float32 vectors (NaN is missing).
         groups: N document ids, or None where documents are not known.
+        names: {task: class names in the order of their ids}, of the tasks that have any; give
+            those of other data, or of a head, for the same ids.
 
     Raises:
         TypeError: If a sentence is no string.
@@ -38,6 +47,7 @@ class LabelledSentences:
     sentences: list[str]
     labels: dict[str, np.ndarray]
     groups: Sequence[Hashable] | np.ndarray | None = None
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if isinstance(self.sentences, str):
@@ -46,12 +56,18 @@ class LabelledSentences:
         for i, text in enumerate(self.sentences):
             if not isinstance(text, str):
                 raise TypeError(f"sentences[{i}] must be str, got {text!r} of {type(text)}")
-        n = len(self)
-        self.labels = {task: _checked(task, ids, n) for task, ids in self.labels.items()}
+        given, self.labels = self.labels, {}
+        names, self.names = self.names or {}, {}
+        for task, values in given.items():
+            array, own = _read(f"labels[{task!r}]", values, names.get(task))
+            self.labels[task] = _checked(f"labels[{task!r}]", array, len(self), own)
+            if own is not None:
+                self.names[task] = own
         if self.groups is not None:
             self.groups = list(self.groups)
-            if len(self.groups) != n or any(g is None or g != g for g in self.groups):
-                raise ValueError(f"groups must be {n} document ids, got {self.groups!r:.60}")
+            if len(self.groups) != len(self) or any(map(_is_missing, self.groups)):
+                raise ValueError(f"groups must be {len(self)} document ids, "
+                                 f"got {self.groups!r:.60}")
 
     def __len__(self) -> int:
         return len(self.sentences)
@@ -64,7 +80,7 @@ class LabelledSentences:
         rows = np.arange(len(self))[list(indices)]  # (M,)
         return type(self)([self.sentences[row] for row in rows],
                           {task: values[rows] for task, values in self.labels.items()},
-                          self.groups and [self.groups[row] for row in rows])
+                          self.groups and [self.groups[row] for row in rows], self.names)
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
@@ -73,19 +89,143 @@ def is_known(labels: np.ndarray) -> np.ndarray:
     return known.any(axis=1) if labels.ndim == 2 else known
 
 
-def _checked(task: str, values: np.ndarray, n: int) -> np.ndarray:
-    array = np.asarray(values)
-    vectors = array.ndim == 2 and array.shape[1] > 1 and array.dtype.kind in "iufb"
-    if len(array.shape) == 0 or len(array) != n or not vectors and (
-            array.ndim > 1 or array.dtype.kind not in "iuf"):
-        raise ValueError(f"labels[{task!r}] must be ({n},) integers or floats, "
-                         f"got {array.shape} {array.dtype}")
-    floating = vectors or array.dtype.kind == "f"
-    wrong = np.isinf(array) if floating else (array < 0) & (array != -100)
-    if wrong.any():
-        valid = "finite, or NaN" if floating else "class ids from 0, or -100"
-        raise ValueError(f"labels[{task!r}] must be {valid}; got {array[wrong][0]}")
-    return array.astype(np.float32 if floating else np.int64)
+def _is_missing(value: Any) -> bool:
+    """Whether a single label is None, NaN, the NA of pandas, or empty text."""
+    if isinstance(value, str | float | np.floating):
+        return value == "" or value != value
+    return value is None or type(value).__name__ == "NAType"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | numbers.Real):
+        return "unknown"
+    if isinstance(value, str):
+        return "name"
+    return "id" if isinstance(value, numbers.Integral) else "value"
+
+
+def _read(what: str, given: Any, names: Sequence[str] | None
+          ) -> tuple[np.ndarray, list[str] | None]:
+    """Labels as an array of numbers, and the names of the class ids if they have any."""
+    try:
+        array = np.asarray(given)
+        if array.dtype.kind not in "iufb":  # such as a column of arrays
+            array = np.asarray(list(given))
+    except (TypeError, ValueError):  # such as rows of several lengths
+        array = np.asarray(None)
+    if array.dtype.kind not in "iufb":
+        array, names = _from_elements(what, [*given] if np.iterable(given) else [given], names)
+    if names is not None and array.dtype.kind == "f" and not is_known(array).any():
+        array = np.full(len(array), -100)  # an empty column, read as NaN
+    return array, None if names is None else list(names)
+
+
+def _from_elements(what: str, elements: list[Any], names: Sequence[str] | None
+                   ) -> tuple[np.ndarray, Sequence[str] | None]:
+    """The same for N names, or for numbers of which some are None or NA."""
+    missing = np.array([_is_missing(one) for one in elements], dtype=bool)
+    known = [elements[row] for row in np.flatnonzero(~missing)]
+    found: dict[str, Any] = {}  # one of each kind
+    for one in known:
+        found.setdefault(_kind(one), one)
+    if len(found) > 1 and set(found) != {"id", "value"}:
+        first, second, *_ = found.values()
+        raise ValueError(f"{what} must be of one kind, got {first!r} and {second!r}")
+    if "unknown" in found:
+        mend = MEND_BOOL if isinstance(known[0], bool | np.bool_) else MEND_LISTS
+        raise ValueError(f"{what} must be numbers or names, got {known[0]!r:.60}; {mend}")
+    if "name" in found:
+        names = sorted(set(map(str, known))) if names is None else names
+        place = {name: i for i, name in enumerate(names)}
+        unknown = [one for one in known if one not in place]
+        if unknown:
+            raise ValueError(f"{what} must be among {list(names)!r:.200}, got {unknown[0]!r}")
+        known = [place[one] for one in known]
+    real = "value" in found
+    array = np.full(len(elements), np.nan if real else -100, float if real else np.int64)
+    array[~missing] = known
+    return array, names
+
+
+def _checked(what: str, array: np.ndarray, n: int, names: list[str] | None) -> np.ndarray:
+    """Labels of n sentences as int64 ids or float32 values."""
+    if array.shape == (n, 1):
+        raise ValueError(f"{what} must be one label a sentence, got (N, 1); give np.ravel(labels)")
+    if array.shape != (n,) and (array.ndim != 2 or len(array) != n):
+        raise ValueError(f"{what} must be ({n},) labels or ({n}, L) vectors, got {array.shape}")
+    if array.ndim == 1 and array.dtype == bool:
+        raise ValueError(f"{what} must be numbers or names, got bool; {MEND_BOOL}")
+    if array.ndim == 2 or array.dtype.kind == "f":
+        array = array.astype(np.float32)
+        right, valid = ~np.isinf(array), "finite, or NaN"
+        if names is not None:
+            raise ValueError(f"{what} must be names or ids, as names has {names!r:.60}; got "
+                             f"{array.shape} floats")
+    else:
+        right, valid = (array == -100) | (array >= 0), "class ids from 0, or -100, or floats"
+        if names is not None:
+            right &= array < len(names)
+            valid = f"ids of the {len(names)} names, or -100"
+        array = array.astype(np.int64)
+    if not right.all():
+        raise ValueError(f"{what} must be {valid}; got {array[~right][0]}")
+    return array
+
+
+def concatenate(*parts: LabelledSentences) -> LabelledSentences:
+    """Return the sentences of all data sets in turn, with the tasks of all.
+
+    A task is missing where a data set lacks it. Class names become the sorted union, and ids
+    follow them. Documents of two data sets are never the same; where only some have document
+    ids, a sentence of the others is a document of its own.
+
+    >>> first = LabelledSentences(["Good."], {"mood": ["happy"]})
+    >>> both = concatenate(first, LabelledSentences(["Bad."], {"mood": ["angry"]}))
+    >>> both.names["mood"], both.labels["mood"].tolist()
+    (['angry', 'happy'], [1, 0])
+
+    Raises:
+        ValueError: If a task has two kinds of label, or names in one data set only.
+    """
+    sentences: list[str] = []
+    groups: list[Hashable] = []
+    tasks: dict[str, None] = {}  # in the order in which they come
+    for number, part in enumerate(parts):
+        sentences += part.sentences
+        own = [(row,) for row in range(len(part))] if part.groups is None else part.groups
+        groups += [(number, group) for group in own]
+        tasks |= dict.fromkeys(part.labels)
+    labels, names = {}, {}
+    for task in tasks:
+        labels[task], union = _joined(task, parts)
+        if union:
+            names[task] = union
+    documents = groups if any(part.groups is not None for part in parts) else None
+    return LabelledSentences(sentences, labels, documents, names)
+
+
+def _joined(task: str, parts: Sequence[LabelledSentences]) -> tuple[np.ndarray, list[str]]:
+    """Labels of a task in all data sets, and the sorted union of their names, if any."""
+    holders = [part for part in parts if task in part.labels]
+    known = [part for part in holders if is_known(part.labels[task]).any()] or holders[:1]
+    union = sorted({name for part in known for name in part.names.get(task, ())})
+    first, columns = known[0].labels[task], []
+    for part in parts:
+        column = np.full_like(first, np.nan if first.dtype.kind == "f" else -100,
+                              shape=(len(part), *first.shape[1:]))
+        if any(part is one for one in known):
+            column = part.labels[task]
+            alike = column.dtype == first.dtype and column.shape[1:] == first.shape[1:]
+            if not alike or bool(union) != (task in part.names):
+                raise ValueError(f"labels[{task!r}] must be of one kind, with names in all data "
+                                 f"sets or in none, got {column.dtype} {column.shape[1:]} with "
+                                 f"{part.names.get(task)!r:.60} beside {first.dtype} "
+                                 f"{first.shape[1:]} with {union!r:.60}")
+        if union and task in part.names:
+            place = np.searchsorted(union, part.names[task])
+            column = np.where(column < 0, column, np.take(place, column, mode="clip"))
+        columns.append(column)
+    return np.concatenate(columns), union
 
 
 def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0.15, 0.15),
@@ -101,7 +241,7 @@ def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0
         seed: orders blocks of equal size.
 
     Raises:
-        ValueError: If an argument is not valid, or there are too few blocks for three splits.
+        ValueError: If an argument is not valid, or there are fewer than three blocks.
 
     Explained in Task_1.ipynb, "The corpus".
     """
@@ -116,17 +256,21 @@ def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0
     classes = np.reshape(columns, (len(columns), len(data))).T  # (N, tasks)
     splits = np.empty(len(data), dtype=int)
     filled: list[Counter[Hashable]] = [Counter(), Counter(), Counter()]
-    for block in sorted(_blocks(data), key=order):
+    blocks = sorted(_blocks(data), key=order)
+    if len(blocks) < 3:
+        raise ValueError("data must have more documents or different sentences: three splits "
+                         f"need three that share none, got {len(blocks)} in {data!r}")
+    for rest, block in zip(range(len(blocks), 0, -1), blocks, strict=True):
         added: Counter[Hashable] = Counter(map(tuple, classes[block].tolist()))
         added["size"] = len(block)
         growth = []  # of the sum of squared counts, which is least where each has its share
         for have, share in zip(filled, shares, strict=True):
             grown = sum(n * (2 * have[key] + n) for key, n in added.items())
             growth.append(grown * math.lcm(*shares) // share)
-        splits[block] = growth.index(min(growth))
-        filled[splits[block[0]]].update(added)
-    if len(np.unique(splits)) < 3:
-        raise ValueError(f"data must have more documents or different sentences, got {data!r}")
+        empty = [split for split in range(3) if not filled[split]]
+        chosen = min(empty if rest == len(empty) else range(3), key=growth.__getitem__)
+        splits[block] = chosen
+        filled[chosen].update(added)
     return [np.flatnonzero(splits == split) for split in range(3)]
 
 
@@ -148,13 +292,17 @@ def _blocks(data: LabelledSentences) -> list[list[int]]:
 
 
 def _normalised(sentence: str) -> str:
-    return " ".join(sentence.casefold().split())
+    """The text by which sentences are the same, however it is spelled in Unicode."""
+    text = unicodedata.normalize("NFKC", sentence)
+    if not text.isascii():  # what joins, parts or hides nothing that is seen
+        text = "".join(one for one in text if unicodedata.category(one) != "Cf")
+    return " ".join(text.casefold().split())
 
 
 def assert_no_leakage(*splits: LabelledSentences) -> None:
     """Raise a ValueError where two of the splits share sentences or documents: how many.
 
-    Sentences are the same whatever their case and spaces.
+    Sentences are the same whatever their case, spaces, and spelling in Unicode.
     """
     if len(splits) < 2:
         raise TypeError("splits must be two or more, as in assert_no_leakage(train, test)")

@@ -74,6 +74,40 @@ class RegressionReport:
                 f"RMSE {self.rmse:.3f}, n {self.n}")
 
 
+@dataclass(frozen=True, eq=False)
+class MultiLabelReport:
+    """Scores of a task of any of L labels, over the known entries of n labelled sentences."""
+    labels: tuple[str, ...]  # L names
+    n: int
+    precision: np.ndarray  # (L,), NaN for a label that is missing everywhere
+    recall: np.ndarray  # (L,)
+    f1: np.ndarray  # (L,)
+    macro_precision: float  # macro: labels count alike
+    macro_recall: float
+    macro_f1: float
+    micro_precision: float  # micro: all entries count alike
+    micro_recall: float
+    micro_f1: float
+
+    @property
+    def headline(self) -> tuple[str, float]:
+        return "macro_f1", self.macro_f1
+
+    def scores(self) -> dict[str, float]:
+        return {"macro_precision": self.macro_precision, "macro_recall": self.macro_recall,
+                "macro_f1": self.macro_f1, "micro_f1": self.micro_f1}
+
+    def __str__(self) -> str:
+        width = max(map(len, [*self.labels, "macro"]))
+        rows = [*zip(self.labels, self.precision, self.recall, self.f1, strict=True),
+                ("macro", self.macro_precision, self.macro_recall, self.macro_f1),
+                ("micro", self.micro_precision, self.micro_recall, self.micro_f1)]
+        lines = [f"{'':{width}}  precision  recall  f1-score"]
+        for name, precision, recall, f1 in rows:
+            lines.append(f"{name:{width}}  {precision:9.3f}  {recall:6.3f}  {f1:8.3f}")
+        return "\n".join(lines)
+
+
 @dataclass(frozen=True)
 class SimilarityReport:
     """How near n predicted vectors are to those they were to stay near."""
@@ -101,7 +135,7 @@ class Interval(NamedTuple):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-Report = TaskReport | RegressionReport | SimilarityReport
+Report = TaskReport | MultiLabelReport | RegressionReport | SimilarityReport
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
@@ -163,6 +197,23 @@ def score_regression(true: np.ndarray, predicted: np.ndarray) -> RegressionRepor
     return RegressionReport(pair.shape[1], float(pearson), *map(float, errors))
 
 
+def score_multilabel(true: np.ndarray, predicted: np.ndarray,
+                     labels: Sequence[str]) -> MultiLabelReport:
+    """Compare 0 and 1 (N, L) with true ones, of which entries may be NaN, for missing."""
+    known = ~np.isnan(true)
+
+    def score(entries: np.ndarray, guesses: np.ndarray) -> np.ndarray:
+        return np.array(metrics.precision_recall_fscore_support(
+            entries, guesses, average="binary", zero_division=0)[:3])
+
+    own = np.full((3, len(labels)), np.nan)
+    for i in np.flatnonzero(known.any(axis=0)):
+        own[:, i] = score(true[known[:, i], i], predicted[known[:, i], i])
+    macro, micro = np.nanmean(own, axis=1), score(true[known], predicted[known])
+    return MultiLabelReport(tuple(labels), int(known.any(axis=1).sum()), *own,
+                            *macro.tolist(), *micro.tolist())
+
+
 def score_similarity(true: np.ndarray, predicted: np.ndarray) -> SimilarityReport:
     """Compare vectors (N, D) with true ones, of which a row of NaN is missing."""
     known = is_known(true)
@@ -183,13 +234,16 @@ def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
     labels = {}
     for task, given in data.labels.items():
         if task in heads and is_known(given).any():
-            labels[task] = heads[task].take_labels(task, given, len(data.sentences)).numpy()
+            names = data.names.get(task)
+            labels[task] = heads[task].take_labels(task, given, len(given), names).numpy()
     settings = {"dtype": dtype} if dtype else {}
     reports: dict[str, Report] = {}
     for task, predicted in model.predict(data.sentences, **settings).items():
         if task not in labels or not is_known(labels[task]).any():
             continue
-        if predicted.ids is not None:
+        if predicted.ids is not None and predicted.ids.ndim == 2:
+            reports[task] = score_multilabel(labels[task], predicted.ids, heads[task].labels)
+        elif predicted.ids is not None:
             names = heads[task].labels
             reports[task] = score_classification(labels[task], predicted.ids, names)
         elif predicted.values is not None and predicted.values.ndim == 2:

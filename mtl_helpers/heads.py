@@ -5,7 +5,7 @@ class id) or NaN (a value, or all entries of a vector) is missing.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -17,15 +17,17 @@ from torch.nn import functional
 Heads = Mapping[str, Any] | nn.ModuleDict  # {task: Head}, such as `model.heads`
 Labels = Mapping[str, Tensor | np.ndarray]
 WEIGHTINGS = ("sum", "uncertainty")
+VALID = {"categorical": "ids below {}, or -100", "gaussian": "finite floats, or NaN",
+         "bernoulli": "0 and 1, or NaN", None: "rows of finite floats, not all 0, or NaN"}
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
     """What a head says of N sentences: `values`, or for classification the rest."""
 
-    labels: list[str] | None = None  # N label names
-    ids: np.ndarray | None = None  # (N,) int64
-    probabilities: np.ndarray | None = None  # (N, C) float32
+    labels: list[Any] | None = None  # N label names; lists of them, where a sentence has any
+    ids: np.ndarray | None = None  # (N,) int64; (N, L) of 0 and 1, where it has any
+    probabilities: np.ndarray | None = None  # (N, C) or (N, L) float32
     values: np.ndarray | None = None  # (N,) float32, on the scale of the labels, or (N, D)
 
 
@@ -45,7 +47,8 @@ class Head(nn.Module):
 
     Explained in Task_2.ipynb, "Heads".
     """
-    likelihood: Literal["categorical", "gaussian"] | None  # of ids, or values; None: vectors
+    # Of ids, values, vectors of 0 and 1; None: of vectors that have none.
+    likelihood: Literal["categorical", "gaussian", "bernoulli"] | None
     predicts = "real value"  # what the model card says where there are no label names
 
     def __init__(self, embedding_dim: int, hidden_dim: int | None = None, dropout: float = 0.1,
@@ -76,51 +79,70 @@ class Head(nn.Module):
         """Prediction for the sentences of these logits, (N, C) or (N,)."""
         raise NotImplementedError
 
-    def take_labels(self, task: str, given: Any, size: int) -> Tensor:
+    def take_labels(self, task: str, given: Any, size: int,
+                    names: Sequence[str] | None = None) -> Tensor:
         """Labels of N sentences as `loss` takes them: ids int64, all else floating-point.
 
         Args:
-            task: for the message.
-            given: (N,) or, for vectors, (N, D); an array or a tensor.
-            size: N.
+            task, size: the head's name, for messages, and N.
+            given: (N,) or, for vectors, (N, L); an array or a tensor.
+            names: those of the ids, where labels came as names.
 
         Raises:
             ValueError: if this head cannot learn from them.
         """
-        shape: tuple[int, ...] = (size,)
-        valid = "finite floats, or NaN"
-        if self.likelihood == "categorical":
-            valid = f"ids below {self.output_dim}, or -100"
-        elif self.likelihood is None:
-            shape, valid = (size, self.output_dim), "rows of finite floats, not all 0, or NaN"
+        own = getattr(self, "labels", None)
+        if names is not None and list(names) != own:
+            mend = "this head takes numbers, not text"
+            if own:
+                mend = (f"make the data with names={{{task!r}: heads[{task!r}].labels}}, or "
+                        f"the head with data.names[{task!r}]")
+            raise ValueError(f"labels[{task!r}] are ids of {list(names)!r:.200}, and those of its "
+                             f"head are {own!r:.200}: {mend}")
+        single = self.likelihood in ("categorical", "gaussian")
+        shape = (size,) if single else (size, self.output_dim)
+        valid = VALID[self.likelihood].format(self.output_dim)
         rule = f"labels[{task!r}] must be {shape} {valid} where the label is missing"
         try:
             values = torch.as_tensor(given)
         except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
             raise ValueError(f"{rule}, got {given!r:.60}") from error
-        if values.shape != shape or (values.dtype == torch.bool and values.ndim == 1):
+        if values.shape != shape or (single and values.dtype == torch.bool):
             raise ValueError(f"{rule}, got {tuple(values.shape)} {values.dtype}")
-        if not values.is_floating_point():
-            values = values.long()
+        values = values if values.is_floating_point() else values.long()
         if self.likelihood == "categorical":  # whole reals are ids, too
             taken = values.masked_fill(values.isnan(), -100)
-            known = taken[taken != -100]
-            right = (known >= 0) & (known < self.output_dim) & (known % 1 == 0)
-            taken = taken.long()
+            inside = (taken >= 0) & (taken < self.output_dim) & (taken % 1 == 0)
+            right, taken = inside | (taken == -100), taken.long()
         else:  # ids are values, too
-            taken = values
-            if not values.is_floating_point():
-                taken = values.float().masked_fill(values == -100, math.nan)
-            known = taken[has_label(taken)]
-            right = known.isfinite()
-            if self.likelihood is None:
-                right &= known.any(dim=1, keepdim=True)
+            values = values if values.is_floating_point() else values.float().masked_fill(
+                values == -100, math.nan)
+            taken, right = values, values.isfinite() | values.isnan()
+        if self.likelihood == "bernoulli":
+            right = taken.isnan() | (taken == 0) | (taken == 1)
+        elif self.likelihood is None:  # known as a whole, or missing as a whole
+            whole = taken.isfinite() & taken.any(dim=1, keepdim=True)
+            right = whole | ~has_label(taken)[:, None]
         if not right.all():
-            raise ValueError(f"{rule}, got {known[~right][0].item()}")
+            raise ValueError(f"{rule}, got {values[~right][0].item()}")
         return taken
 
 
-class ClassificationHead(Head):
+class NamedHead(Head):
+    """A head with an output for each of C or L names."""
+
+    def __init__(self, embedding_dim: int, labels: Iterable[str],
+                 hidden_dim: int | None = None, dropout: float = 0.1) -> None:
+        plain = np.iterable(labels) and not isinstance(labels, str | Mapping)
+        listed = list(labels) if plain else []
+        texts = [str(name) for name in listed if isinstance(name, str)]
+        if "" in texts or len(texts) < 2 or len(set(texts)) < len(listed):
+            raise ValueError(f"labels must list two or more different names, got {labels!r}")
+        super().__init__(embedding_dim, hidden_dim, dropout, output_dim=len(texts))
+        self.labels = self.config["labels"] = texts
+
+
+class ClassificationHead(NamedHead):
     """One of C labels, named in the order of their ids; trained with softmax cross-entropy.
 
     >>> head = ClassificationHead(384, ["negative", "neutral", "positive"])
@@ -129,14 +151,6 @@ class ClassificationHead(Head):
     """
     likelihood = "categorical"
 
-    def __init__(self, embedding_dim: int, labels: list[str], hidden_dim: int | None = None,
-                 dropout: float = 0.1) -> None:
-        listed = isinstance(labels, list | tuple) and all(isinstance(k, str) for k in labels)
-        if not listed or "" in labels or not 2 <= len(set(labels)) == len(labels):
-            raise ValueError(f"labels must list two or more different names, got {labels!r}")
-        super().__init__(embedding_dim, hidden_dim, dropout, output_dim=len(labels))
-        self.labels = self.config["labels"] = list(labels)
-
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels.long(), reduction="none")
 
@@ -144,6 +158,28 @@ class ClassificationHead(Head):
         probabilities = logits.float().softmax(dim=-1).cpu().numpy()  # (N, C)
         ids = probabilities.argmax(axis=1)
         return Prediction([self.labels[i] for i in ids], ids, probabilities)
+
+
+class MultiLabelHead(NamedHead):
+    """Any of L labels; trained with the binary cross-entropy of each, of those that are known.
+
+    >>> head = MultiLabelHead(384, ["funny", "rude"])
+    >>> head.loss(torch.zeros(1, 2), torch.tensor([[1.0, math.nan]])).round(decimals=4)
+    tensor([0.6931])
+    """
+    likelihood = "bernoulli"
+
+    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
+        known = ~labels.isnan()  # (B, L)
+        each = functional.binary_cross_entropy_with_logits(
+            logits, labels.nan_to_num().to(logits.dtype), reduction="none")
+        return each.masked_fill(~known, 0).sum(dim=1) / known.sum(dim=1)  # (B, L) -> (B,)
+
+    def decode(self, logits: Tensor) -> Prediction:
+        probabilities = logits.float().sigmoid().cpu().numpy()  # (N, L)
+        ids = (probabilities >= 0.5).astype(np.int64)
+        names = [[self.labels[i] for i in np.flatnonzero(row)] for row in ids]
+        return Prediction(names, ids, probabilities)
 
 
 class RegressionHead(Head):
@@ -177,9 +213,12 @@ class SimilarityHead(Head):
     predicts = "vector"
 
     def __init__(self, embedding_dim: int) -> None:
-        super().__init__(embedding_dim, output_dim=embedding_dim)
+        nn.Module.__init__(self)  # without the layers of Head
+        self.embedding_dim = self.output_dim = embedding_dim
         self.config = {"embedding_dim": embedding_dim}
-        self.network = nn.Sequential()
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        return embeddings
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return 1 - functional.cosine_similarity(logits, labels.to(logits.dtype), dim=-1)
@@ -207,13 +246,15 @@ def has_label(labels: Tensor) -> Tensor:
     return known.any(dim=1) if labels.ndim == 2 else known
 
 
-def check_labels(heads: Heads, labels: Labels, size: int) -> dict[str, Tensor]:
+def check_labels(heads: Heads, labels: Labels, size: int,
+                 names: Mapping[str, Sequence[str]] | None = None) -> dict[str, Tensor]:
     """Return labels as the heads take them, or refuse those they cannot learn from.
 
     Args:
         heads: {task: head}, such as `model.heads`.
-        labels: {task: (N,) or (N, D) array or tensor}, for some or all of the tasks.
+        labels: {task: (N,) or (N, L) array or tensor}, for some or all of the tasks.
         size: N, the number of sentences.
+        names: {task: the names of its ids}, such as `data.names`.
 
     Raises:
         ValueError: if a task is unknown, or labels do not fit its head or the sentences.
@@ -223,7 +264,7 @@ def check_labels(heads: Heads, labels: Labels, size: int) -> dict[str, Tensor]:
     taken = {}
     for task, given in labels.items():
         head: Any = heads[task]
-        taken[task] = head.take_labels(task, given, size)
+        taken[task] = head.take_labels(task, given, size, (names or {}).get(task))
     return taken
 
 
@@ -293,7 +334,7 @@ class UncertaintyWeighting(nn.Module):
 
     With L the mean cross-entropy or squared error, a classification adds exp(-s) L + s/2 and a
     regression exp(-s) L/2 + s/2. A task without labels adds neither term. One whose loss has
-    no likelihood, such as similarity, adds L.
+    no likelihood, such as similarity, adds L; one of L labels is a classification.
     """
 
     def __init__(self, heads: Heads) -> None:

@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from .checkpoint import find_folder, whole_folder
 from .encoder import SentenceEncoder
-from .heads import ClassificationHead, Head, Prediction, RegressionHead, SimilarityHead
+from .heads import (
+    ClassificationHead,
+    Head,
+    MultiLabelHead,
+    Prediction,
+    RegressionHead,
+    SimilarityHead,
+)
 
 FORMAT = "MultiTaskModel 1"
 CARD = """---
@@ -113,7 +120,7 @@ class MultiTaskModel(nn.Module):
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, head_types: Sequence[type[Head]] = (
-            ClassificationHead, RegressionHead, SimilarityHead)) -> Self:
+            ClassificationHead, RegressionHead, MultiLabelHead, SimilarityHead)) -> Self:
         """Load a folder that `save_pretrained` wrote, in eval mode; nothing in it is executed.
 
         Args:

@@ -27,6 +27,7 @@ WHO = ["my sister", "a colleague", "our neighbour", "a friend", "my cousin", "Ma
        "my aunt"]
 WHEN = ["yesterday", "last week", "on Monday", "this morning", "last night", "in May",
         "on Friday"]
+MENTIONS = [*WHO[:3], *WHEN[:3]]  # the task "mentions": which of these a sentence holds
 # One row per kind of cue: nouns; situations that each of them goes with.
 TOPIC_CUES = """\
 curry, vegetable soup, apple pie, roast chicken; on the lunch menu, from the local kitchen
@@ -47,6 +48,7 @@ CUES = {"topic": TOPIC_CUES.splitlines(), "sentiment": SENTIMENT_CUES.splitlines
 
 def make_sentences(n: int, *, label_noise: float = 0.0, class_overlap: float = 0.0,
                    missing: float = 0.0, split: str = "train", seed: int = 0,
+                   tasks: Sequence[str] = ("topic", "sentiment"),
                    ) -> tuple[list[str], dict[str, np.ndarray]]:
     """Draw n distinct sentences, each with a topic and a sentiment; no two splits share one.
 
@@ -65,9 +67,11 @@ def make_sentences(n: int, *, label_noise: float = 0.0, class_overlap: float = 0
         class_overlap: probability, for each task apart, that the cue fits a neighbour too.
         missing: probability that a label is missing (-100), for each task apart.
         split: "train", "validation" or "test"; seed: fixes everything that is drawn.
+        tasks: of "topic", "sentiment" and "mentions", which is never noisy or missing.
 
     Returns:
-        The sentences and {"topic": (n,), "sentiment": (n,)}, int64 class ids.
+        The sentences and {"topic": (n,), "sentiment": (n,)}, int64 class ids; "mentions" is
+        (n, L) float32, 1 where a sentence holds that one of the phrases MENTIONS, else 0.
 
     Raises:
         ValueError: If an argument is out of range, or n exceeds what exists for the settings.
@@ -77,6 +81,9 @@ def make_sentences(n: int, *, label_noise: float = 0.0, class_overlap: float = 0
             raise ValueError(f"{name} must be an int of at least {least}, got {value!r}")
     if split not in list(FIFTHS):
         raise ValueError(f"split must be one of {list(FIFTHS)}, got {split!r}")
+    if isinstance(tasks, str) or not tasks or not {*tasks} <= {*CLASSES, "mentions"}:
+        raise ValueError("tasks must be among topic, sentiment and mentions, "
+                         f"got {tasks!r}")
     cues, noise = _probabilities(label_noise, class_overlap, missing)
     rng = random.Random(f"{seed} {split} False")  # this text decides every sample
     pools: dict[tuple[int, int], Iterator[str]] = {}
@@ -95,7 +102,11 @@ def make_sentences(n: int, *, label_noise: float = 0.0, class_overlap: float = 0
         if sentence is None:
             raise ValueError(f"n must be at most {len(sentences)} for these settings, got {n}")
         sentences.append(sentence)
-    return sentences, {task: np.array(ids, dtype=np.int64) for task, ids in labels.items()}
+    found = {task: np.array(ids, dtype=np.int64) for task, ids in labels.items()}
+    if "mentions" in tasks:
+        held = [[phrase in sentence for phrase in MENTIONS] for sentence in sentences]
+        found["mentions"] = np.array(held, dtype=np.float32)
+    return sentences, {task: found[task] for task in tasks}
 
 
 def best_accuracy(**settings: float) -> dict[str, float]:

@@ -184,10 +184,10 @@ def check(model: MultiTaskModel, train: LabelledSentences,
     """
     if backward and (config.processes > 1 or config.weighting != "sum"):
         raise ValueError('backward needs processes=1 and weighting="sum"')
-    labels = check_labels(model.heads, train.labels, len(train))
+    labels = check_labels(model.heads, train.labels, len(train), train.names)
     scored: set[str] = set()  # the tasks by which validation can select
     if validation is not None:
-        check_labels(model.heads, validation.labels, len(validation))
+        check_labels(model.heads, validation.labels, len(validation), validation.names)
         scored.update(task for task in train.labels if task in validation.labels
                       and is_known(validation.labels[task]).any())
     if config.select not in (None, "mean", *train.labels):

@@ -59,7 +59,7 @@ CONFIG = {  # argument of TrainingConfig: values that it does not take
 SYNTHETIC = {  # argument of make_sentences: values that it does not take
     "n": (0, 2.0, None, True), "seed": (-1, 1.5, "0", False), "split": ("dev", None, ["train"]),
     "label_noise": (1.01, "0.1", True), "class_overlap": (-0.01, float("nan"), None),
-    "missing": (float("inf"), 2)}
+    "missing": (float("inf"), 2), "tasks": ("topic", [], ["colour"])}
 NAN, INF = float("nan"), float("inf")
 UNKNOWN = r"ValueError: labels has the tasks \[.*\]; valid are \['genre', "
 RULE = r"ValueError: labels\['genre'\] must be \(2,\) ids below 3, or -100 .* missing, got "
@@ -76,14 +76,21 @@ WRONG_LABELS = [  # of two sentences; genre has three classes
     ({"valence": [1.0, INF]}, f"{FLOATS}inf"),
     *(({"genre": values}, f"{RULE}{shape}") for values, shape in (
         ([0], r"\(1,\)"), ([0, 1, 2], r"\(3,\)"), ([[0], [1]], r"\(2, 1\)"), (0, r"\(\)")))]
-WRONG_DATA = [  # labels of three sentences
-    ([0, 1], r"ValueError: labels\['genre'\] must be .3,. integers or floats, got \(2,\)"),
-    ([[0], [1], [2]], r"ValueError: .*got \(3, 1\)"), (iter([0, 1, 2]), r"ValueError: .*got \(\)"),
-    (["a", "b", "c"], "ValueError: .* must be .3,. integers or floats, got .3,. <U1"),
-    ([0, None, 1], "ValueError: .* integers or floats, got .3,. object"),
-    ([True, False, True], "ValueError: .* integers or floats, got .3,. bool"),
-    ([0, -1, 1], r"ValueError: labels\['genre'\] must be class ids from 0, or -100; got -1"),
-    ([0.0, INF, 1.0], "ValueError: .* must be finite, or NaN; got inf")]
+WRONG_DATA = [  # labels of three sentences, or labels and names, and the end of the error
+    ([0, 1], r"must be .3,. labels or .3, L. vectors, got \(2,\)"), (3, r"vectors, got \(\)"),
+    ([[0], [1], [2]], r"got .N, 1.; give np.ravel.labels."),
+    ([True, False, True], "got bool; two classes are ids: "),
+    ([True, None, False], "got True; two classes are ids: "),
+    ([["a"], ["b", "c"], []], "got .'a'.; lists of names become 0 and 1, .*MultiLabelBinarizer"),
+    ([["a", "b"]] * 3, "got .'a', 'b'.; lists of names become 0 and 1"),
+    ([b"a", b"b", b"c"], "must be numbers or names, got b'a'"),
+    (["a", 1, None], "must be of one kind, got 'a' and 1"),
+    ([0.5, "a", 1], "must be of one kind, got 0.5 and 'a'"),
+    (["a", "b", "c"], r"must be among .'a', 'b'., got 'c'", NAMES),
+    ([0, 2, 1], "must be ids of the 2 names, or -100; got 2", NAMES),
+    ([0.0, 1.0, NAN], "must be names or ids, as names has .'a', 'b'.; got", NAMES),
+    ([0, -1, 1], "must be class ids from 0, or -100, or floats; got -1"),
+    ([0.0, INF, 1.0], "must be finite, or NaN; got inf")]
 NO_STRINGS = [(["a film", None], r"\[1\] must be a string of valid Unicode, got None of"),
               ([NAN], r"\[0\] must be a string .* got nan of"),
               ([b"a"], r"\[0\] must be a string .* got b'a' of"),
@@ -159,8 +166,12 @@ BAD = [  # function.argument, a call with a bad value for it, the error
     *(("LabelledSentences.sentences", lambda wrong=wrong: mtl.LabelledSentences(["a", wrong], {}),
        rf"TypeError: sentences\[1\] must be str, got .* of <class '.*{type(wrong).__name__}'>")
       for wrong in (None, NAN, b"bytes", 3, ["nested"], np.float64(1))),
-    *(("LabelledSentences.labels", lambda values=values: data(genre=values), error)
-      for values, error in WRONG_DATA),
+    *(("LabelledSentences.labels", lambda values=values, names=names: mtl.LabelledSentences(
+        ["a", "b", "c"], {"genre": values}, names={"genre": names[0]} if names else None),
+       rf"ValueError: labels\['genre'\] .*{error}") for values, error, *names in WRONG_DATA),
+    *(("concatenate.parts", lambda values=values: mtl.concatenate(data(genre=values), data(
+        genre=["a", "b", "c"])), r"ValueError: labels\['genre'\] must be of one kind, with names")
+      for values in ([0, 1, 2], [0.5, 1, 2], np.ones((3, 2)))),
     *(("LabelledSentences.groups",
        lambda groups=groups: mtl.LabelledSentences(["a", "b", "c"], {}, groups),
        "ValueError: groups must be 3 document ids")
@@ -169,7 +180,7 @@ BAD = [  # function.argument, a call with a bad value for it, the error
       for rows in ([100], [0.5], [True, False])),
     *(("split_corpus.data", lambda texts=texts: mtl.split_corpus(mtl.LabelledSentences(texts, {})),
        "ValueError: data must have more documents or different sentences")
-      for texts in ([], ["a", "b"], ["a", "b", "c"] * 20)),
+      for texts in ([], ["a", "b"], ["a", "A ", "b"] * 20)),
     *(("split_corpus.fractions", lambda shares=shares: mtl.split_corpus(DATA, shares),
        "ValueError: fractions must be three positive shares of sum 1")
       for shares in ((0.7, 0.3), (0.7, 0.3, 0.0), (0.7, 0.2, 0.2), (2, -0.5, -0.5))),

@@ -6,15 +6,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn import metrics
 from tiny import make_config, make_data, make_encoder, make_model, same, weights
 
 from mtl_helpers import (
+    MENTIONS,
+    ClassificationHead,
     FrozenCache,
+    MultiLabelHead,
     MultiTaskModel,
+    RegressionHead,
     SimilarityHead,
+    assert_no_leakage,
+    concatenate,
     evaluate,
     fit,
     freeze,
+    make_sentences,
+    split_corpus,
+    task_losses,
 )
 from mtl_helpers.config import History
 from mtl_helpers.data import LabelledSentences
@@ -149,3 +159,123 @@ def test_rows_are_vectors_or_missing_as_a_whole(rows, shown):
         return
     with pytest.raises(ValueError, match=rf"labels\['similarity'\] must be \(2, 2\) .*{shown}"):
         head.take_labels("similarity", rows, 2)
+
+
+# Any of L labels
+
+
+def test_losses_and_gradients_of_vectors_are_those_of_their_known_entries():
+    torch.manual_seed(0)
+    heads = {"tags": MultiLabelHead(4, ["a", "b", "c"]), "near": SimilarityHead(4)}
+    tags = heads["tags"].double().eval()
+    inputs = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    target = torch.randn(3, 4, dtype=torch.float64)
+    target[1] = NAN
+    labels = {"tags": torch.tensor([[1, NAN, 0], [NAN, NAN, NAN], [0, 1, 1]]), "near": target}
+    losses = task_losses(heads, {"tags": tags(inputs), "near": inputs}, labels)
+    found = torch.autograd.grad(losses["tags"].mean + losses["near"].mean, inputs)[0]
+    p, near = tags(inputs).sigmoid(), torch.nn.functional.cosine_similarity(inputs, target)
+    rows = [-(p[0, 0].log() + (1 - p[0, 2]).log()) / 2,
+            -((1 - p[2, 0]).log() + p[2, 1].log() + p[2, 2].log()) / 3]
+    expected = sum(rows) / 2 + (2 - near[0] - near[2]) / 2
+    torch.testing.assert_close(losses["tags"].mean, sum(rows) / 2, rtol=0, atol=1e-9)
+    torch.testing.assert_close(found, torch.autograd.grad(expected, inputs)[0], rtol=0, atol=1e-9)
+    assert found[1].eq(0).all() and losses["tags"].count == losses["near"].count == 2
+
+
+def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
+    sentences, labels = make_sentences(300, tasks=("topic", "mentions"))
+    plain, others = make_sentences(300)
+    assert sentences == plain and (labels["topic"] == others["topic"]).all()
+    mentions = labels["mentions"]
+    assert mentions.sum() == sum(phrase in one for one in sentences for phrase in MENTIONS)
+    model = make_model()
+    head = MultiLabelHead(16, ["a", "b", "c"], dropout=0.0)
+    model = MultiTaskModel(model.encoder, {"tags": head})
+    words = make_data(60).sentences
+    tags = np.array([[word in one for word in ("good", "film", "very")] for one in words])
+    data = LabelledSentences(words, {"tags": tags})
+    history = fit(model, data, data, make_config(epochs=60, encoder_lr=3e-3, select="tags"))
+    model.save_pretrained(tmp_path / "model")
+    report = evaluate(MultiTaskModel.from_pretrained(tmp_path / "model"), data)["tags"]
+    prediction = model.predict(words)["tags"]
+    assert history.epochs[-1]["loss"]["tags"] < 0.2 and report.macro_f1 > 0.9
+    for average in ("macro", "micro"):
+        scores = metrics.precision_recall_fscore_support(tags, prediction.ids, average=average)
+        assert [getattr(report, f"{average}_{name}") for name in ("precision", "recall", "f1")] == (
+            pytest.approx(scores[:3]))
+    assert report.headline == ("macro_f1", report.macro_f1) and "micro" in str(report)
+    assert prediction.labels[0] == ["abc"[i] for i in np.flatnonzero(prediction.ids[0])]
+    with pytest.raises(ValueError, match="must be .60, 3. 0 and 1, or NaN .* got 2.0"):
+        evaluate(model, LabelledSentences(words, {"tags": tags * 2}))
+
+
+# As people have them
+
+
+@pytest.mark.parametrize(("given", "ids", "names"), [
+    (["b", "a", None, "", NAN], [1, 0, -100, -100, -100], ["a", "b"]),
+    (np.array(["b", "a", "c", "a", "b"]), [1, 0, 2, 0, 1], ["a", "b", "c"]),
+    (np.array(["b", None, "a", NAN, "b"], dtype=object), [1, -100, 0, -100, 1], ["a", "b"]),
+    ([1, None, 0, -100, 2], [1, -100, 0, -100, 2], None),
+    (iter([np.int8(1), 0, 2, 2, 2]), [1, 0, 2, 2, 2], None), ([None] * 5, [-100] * 5, None)])
+def test_names_and_numbers_become_ids(given, ids, names):
+    data = LabelledSentences(list("vwxyz"), {"task": given})
+    assert data.labels["task"].tolist() == ids and data.labels["task"].dtype == np.int64
+    assert data.names == ({"task": names} if names else {})
+    assert data.select([4, 0]).names == data.names
+
+
+def test_columns_of_pandas_and_datasets_whatever_their_index():
+    pandas = pytest.importorskip("pandas")
+    table = pandas.DataFrame({"text": list("vwxyz"), "name": ["b", None, "a", "a", pandas.NA],
+                              "id": pandas.array([1, None, 0, 2, 1], dtype="Int64")},
+                             index=[7, 7, 3, 0, 1])
+    table["kind"] = table["name"].astype("category")
+    table["vector"] = [np.array([i, i + 0.5]) for i in range(5)]
+    data = LabelledSentences(table["text"], dict(table.drop(columns="text")))
+    assert data.labels["id"].tolist() == [1, -100, 0, 2, 1] and data.sentences == list("vwxyz")
+    assert data.labels["name"].tolist() == data.labels["kind"].tolist() == [1, -100, 0, 0, -100]
+    assert data.labels["vector"].shape == (5, 2) and data.names["kind"] == ["a", "b"]
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.Dataset.from_dict({"text": ["x", "y"], "name": ["b", "a"], "id": [0, 1]})
+    data = LabelledSentences(rows["text"], {"name": rows["name"], "id": rows["id"]})
+    assert data.labels["name"].tolist() == [1, 0] and data.labels["id"].tolist() == [0, 1]
+
+
+def test_a_head_takes_what_fits_it_and_refuses_other_names():
+    head, values = ClassificationHead(2, np.array(["a", "b"])), RegressionHead(2)
+    assert head.take_labels("task", [1.0, NAN, -100.0], 3).tolist() == [1, -100, -100]
+    assert values.take_labels("task", [3, -100], 2).nan_to_num(-1).tolist() == [3.0, -1.0]
+    with pytest.raises(ValueError, match="takes numbers, not text"):
+        values.take_labels("task", [0, 1], 2, ["a", "b"])
+    model, sentences = make_model(), ["film", "phone", "news"]
+    wrong = LabelledSentences(sentences, {"genre": ["review", "news", "review"]})
+    for call in (fit, evaluate):
+        with pytest.raises(ValueError, match=r"names=\{'genre': heads\['genre'\].labels\}"):
+            call(model, wrong)
+    right = LabelledSentences(sentences, {"genre": ["review", "news", "review"]},
+                              names={"genre": model.heads["genre"].labels})
+    assert right.labels["genre"].tolist() == [0, 1, 0]
+    assert evaluate(model, right)["genre"].n == 3
+
+
+def test_data_sets_become_one():
+    first = LabelledSentences(["x", "y"], {"a": ["n", "m"], "v": [0.5, NAN]}, ["d", "d"])
+    second = LabelledSentences(["x", "z"], {"a": ["k", None], "w": np.eye(2)})
+    empty = LabelledSentences(["u"], {"a": [NAN]})
+    both = concatenate(first, second, empty)
+    assert both.names == {"a": ["k", "m", "n"]} and both.sentences == ["x", "y", "x", "z", "u"]
+    assert both.labels["a"].tolist() == [2, 1, 0, -100, -100]
+    np.testing.assert_array_equal(both.labels["v"], [0.5, NAN, NAN, NAN, NAN])
+    np.testing.assert_array_equal(both.labels["w"][1:], [[NAN] * 2, [1, 0], [0, 1], [NAN] * 2])
+    assert both.groups[0] == both.groups[1] and len(set(both.groups)) == 4
+
+
+def test_tiny_data_is_split_and_text_is_the_same_however_it_is_spelled():
+    data = LabelledSentences(["caf\u00e9 12", "b", "c", "CAFE\u0301\u00a0\u200b\uff11\uff12"],
+                             {"v": np.eye(4)})
+    splits = split_corpus(data)
+    assert sorted(map(len, splits)) == [1, 1, 2] and splits[0].labels["v"].shape[1] == 4
+    with pytest.raises(ValueError, match="100 % of the 1 sentences of split 2"):
+        assert_no_leakage(data.select([0]), data.select([3]))
