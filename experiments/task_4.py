@@ -252,13 +252,14 @@ def valence() -> Markdown:
 def kept_similarity() -> Markdown:
     """What sorting alone and what a similarity task beside it do to similarity."""
     arms = (similarity_table.BEFORE, similarity_table.SORTING, *similarity_table.kept())
-    columns = similarity_table.COLUMNS[:-1]
-    return Markdown(similarity_table.table(arms, columns))
+    return Markdown(similarity_table.table(arms, similarity_table.COLUMNS[:-1]))
 
 
-def all_similarity() -> Markdown:
-    """Every arm of that study; to be unfolded."""
-    return folded("All ways of training that were tried", similarity_table.table())
+def other_similarity() -> Markdown:
+    """The other arms of that study; to be unfolded."""
+    shown = (similarity_table.BEFORE, similarity_table.SORTING, *similarity_table.kept())
+    others = [arm for arm, _ in similarity_table.recorded() if arm not in shown]
+    return folded("What else was tried", similarity_table.table(others))
 
 
 # Listings and programs
