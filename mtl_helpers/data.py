@@ -113,7 +113,8 @@ def _read(what: str, given: Any, names: Sequence[str] | None
             array = np.asarray(list(given))
     except (TypeError, ValueError):  # such as rows of several lengths
         array = np.asarray(None)
-    if array.dtype.kind not in "iufb":
+    whole = getattr(getattr(given, "dtype", None), "kind", None) in ("i", "u")
+    if array.dtype.kind not in ("iub" if whole else "iufb"):  # pandas makes NA in Int64 NaN
         array, names = _from_elements(what, [*given] if np.iterable(given) else [given], names)
     if names is not None and array.dtype.kind == "f" and not is_known(array).any():
         array = np.full(len(array), -100)  # an empty column, read as NaN
