@@ -49,7 +49,7 @@ from mtl_helpers import (
     split_corpus,
 )
 from mtl_helpers.batching import SCHEDULES
-from mtl_helpers.heads import WEIGHTINGS
+from mtl_helpers.losses import WEIGHTINGS
 
 BATCH_SIZE, SENTENCES, PASSES = 32, 4000, 12_000
 FEATURE_SENTENCES = 500  # of the test split, drawn at random

@@ -24,10 +24,8 @@ from .heads import (
     Prediction,
     RegressionHead,
     SimilarityHead,
-    StaticWeighting,
-    UncertaintyWeighting,
-    task_losses,
 )
+from .losses import StaticWeighting, UncertaintyWeighting, task_losses
 from .model import MultiTaskModel
 from .synthetic import MENTIONS, TOPICS, best_accuracy, make_sentences, oracle
 from .training import TrainingDiverged, fit

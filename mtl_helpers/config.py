@@ -1,5 +1,5 @@
 """What a training run is told, TrainingConfig, and what it tells, History. Goes with
-batching.py, data.py, encoder.py and heads.py.
+batching.py, data.py, encoder.py and losses.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from .batching import SCHEDULES
 from .encoder import tokenizer_state
-from .heads import WEIGHTINGS
+from .losses import WEIGHTINGS
 
 if TYPE_CHECKING:
     from .data import LabelledSentences

@@ -31,9 +31,9 @@ class LabelledSentences:
     Args:
         sentences: N strings.
         labels: {task: N labels}, in a list, an array, or a column of pandas or datasets. Known
-            values decide what they are: text becomes int64 class ids, in sorted order (None,
-            NaN, NA or "" is missing); whole numbers are such ids (-100 or NA is missing); any
-            real numbers become float32 values, (N, L) numbers float32 vectors (NaN is missing).
+            values decide: text becomes int64 class ids in sorted order (None, NaN, NA or "" is
+            missing), whole numbers are such ids (-100 or NA is missing), real numbers become
+            float32 values and (N, L) numbers float32 vectors (NaN is missing).
         groups: N document ids, or None where documents are not known.
         names: {task: class names in the order of their ids}, of the tasks that have any; give
             those of other data, or of a head, for the same ids.
@@ -180,11 +180,6 @@ def concatenate(*parts: LabelledSentences) -> LabelledSentences:
     follow them. Documents of two data sets are never the same; where only some have document
     ids, a sentence of the others is a document of its own.
 
-    >>> first = LabelledSentences(["Good."], {"mood": ["happy"]})
-    >>> both = concatenate(first, LabelledSentences(["Bad."], {"mood": ["angry"]}))
-    >>> both.names["mood"], both.labels["mood"].tolist()
-    (['angry', 'happy'], [1, 0])
-
     Raises:
         ValueError: If a task has two kinds of label, or names in one data set only.
     """
@@ -219,9 +214,8 @@ def _joined(task: str, parts: Sequence[LabelledSentences]) -> tuple[np.ndarray, 
             alike = column.dtype == first.dtype and column.shape[1:] == first.shape[1:]
             if not alike or bool(union) != (task in part.names):
                 raise ValueError(f"labels[{task!r}] must be of one kind, with names in all data "
-                                 f"sets or in none, got {column.dtype} {column.shape[1:]} with "
-                                 f"{part.names.get(task)!r:.60} beside {first.dtype} "
-                                 f"{first.shape[1:]} with {union!r:.60}")
+                                 f"sets or in none, got {column[:1]} beside {first[:1]}, and "
+                                 f"names {part.names.get(task)!r:.60} beside {union!r:.60}")
         if union and task in part.names:
             place = np.searchsorted(union, part.names[task])
             column = np.where(column < 0, column, np.take(place, column, mode="clip"))

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from scipy import sparse
 from sklearn import linear_model, metrics, model_selection
 
 if TYPE_CHECKING:
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 Ids = Sequence[int] | np.ndarray
 Groups = Sequence[Hashable] | np.ndarray
-AT_ONCE = 20  # draws that the bootstrap holds in memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,18 +92,13 @@ class MultiLabelReport:
         return "macro_f1", self.macro_f1
 
     def scores(self) -> dict[str, float]:
-        return {"macro_precision": self.macro_precision, "macro_recall": self.macro_recall,
-                "macro_f1": self.macro_f1, "micro_f1": self.micro_f1}
+        return {"macro_f1": self.macro_f1, "micro_f1": self.micro_f1}
 
     def __str__(self) -> str:
-        width = max(map(len, [*self.labels, "macro"]))
-        rows = [*zip(self.labels, self.precision, self.recall, self.f1, strict=True),
-                ("macro", self.macro_precision, self.macro_recall, self.macro_f1),
-                ("micro", self.micro_precision, self.micro_recall, self.micro_f1)]
-        lines = [f"{'':{width}}  precision  recall  f1-score"]
-        for name, precision, recall, f1 in rows:
-            lines.append(f"{name:{width}}  {precision:9.3f}  {recall:6.3f}  {f1:8.3f}")
-        return "\n".join(lines)
+        text = f"{'':20}  precision  recall  f1-score"
+        for row in zip(self.labels, self.precision, self.recall, self.f1, strict=True):
+            text += "\n{:20}  {:9.3f}  {:6.3f}  {:8.3f}".format(*row)
+        return f"{text}\nmacro F1 {self.macro_f1:.3f}, micro F1 {self.micro_f1:.3f}"
 
 
 @dataclass(frozen=True)
@@ -217,10 +210,8 @@ def score_multilabel(true: np.ndarray, predicted: np.ndarray,
 def score_similarity(true: np.ndarray, predicted: np.ndarray) -> SimilarityReport:
     """Compare vectors (N, D) with true ones, of which a row of NaN is missing."""
     known = is_known(true)
-    pair = [vectors[known].astype(np.float64) for vectors in (true, predicted)]
-    lengths = np.linalg.norm(pair, axis=2).prod(axis=0)  # (2, M, D) -> (M,)
-    cosines = (pair[0] * pair[1]).sum(axis=1) / np.maximum(lengths, 1e-12)
-    return SimilarityReport(len(cosines), float(cosines.mean()))
+    distances = metrics.pairwise.paired_cosine_distances(true[known], predicted[known])
+    return SimilarityReport(len(distances), float(1 - distances.mean()))
 
 
 def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
@@ -236,20 +227,16 @@ def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
         if task in heads and is_known(given).any():
             names = data.names.get(task)
             labels[task] = heads[task].take_labels(task, given, len(given), names).numpy()
-    settings = {"dtype": dtype} if dtype else {}
+    predictions = model.predict(data.sentences, **({"dtype": dtype} if dtype else {}))
     reports: dict[str, Report] = {}
-    for task, predicted in model.predict(data.sentences, **settings).items():
-        if task not in labels or not is_known(labels[task]).any():
-            continue
-        if predicted.ids is not None and predicted.ids.ndim == 2:
-            reports[task] = score_multilabel(labels[task], predicted.ids, heads[task].labels)
-        elif predicted.ids is not None:
-            names = heads[task].labels
-            reports[task] = score_classification(labels[task], predicted.ids, names)
-        elif predicted.values is not None and predicted.values.ndim == 2:
-            reports[task] = score_similarity(labels[task], predicted.values)
-        elif predicted.values is not None:
-            reports[task] = score_regression(labels[task], predicted.values)
+    for task, true in labels.items():
+        found, vectors = predictions[task], true.ndim == 2
+        if found.ids is not None:
+            score: Any = score_multilabel if vectors else score_classification
+            reports[task] = score(true, found.ids, heads[task].labels)
+        else:
+            score = score_similarity if vectors else score_regression
+            reports[task] = score(true, found.values)
     return reports
 
 
@@ -286,23 +273,22 @@ def resampled_scores(true: Ids, runs: Sequence[Ids], metric: str, groups: Groups
         known = zip(groups, is_known(np.asarray(true)), strict=True)
         units = np.array([order.setdefault(name, len(order)) for name, has in known if has])
         sizes = np.ones(len(order), dtype=int)
-    one_hot = sparse.eye_array(int(ids.max()) + 1, format="csr")  # (K, K)
-    actual, *guesses = (one_hot[row] for row in ids.T)  # (M, K) each
-    tallies = [(actual.multiply(guess), actual + guess) for guess in guesses]
-    random, scores, times = np.random.default_rng(seed), [], sizes[np.newaxis]  # (B, U)
-    for _ in range(0, n_resamples + AT_ONCE, AT_ONCE):
-        counts = times[:, units]  # (B, M): first all sentences once, then B random draws
-        scores.append([_scores(counts @ hit, counts @ seen, metric) for hit, seen in tallies])
-        times = random.multinomial(sizes.sum(), sizes / sizes.sum(), AT_ONCE)
-    return np.hstack(scores).T[: 1 + n_resamples]
+    actual, *guesses = ids.T
+    random, scores, times = np.random.default_rng(seed), [], sizes  # (U,): first, each once
+    for _ in range(1 + n_resamples):
+        scores.append([_score(actual, guess, times[units], metric) for guess in guesses])
+        times = random.multinomial(sizes.sum(), sizes / sizes.sum())
+    return np.array(scores)
 
 
-def _scores(right: np.ndarray, seen: np.ndarray, metric: str) -> np.ndarray:
-    """Turn how often a class is right, and is true or predicted, (B, K), into scores (B,)."""
+def _score(true: np.ndarray, predicted: np.ndarray, times: np.ndarray, metric: str) -> float:
+    """A score of ids (M,), each of which counts some `times` (M,)."""
+    hit = true == predicted
+    right = np.bincount(true[hit], times[hit], 1 + max(true.max(), predicted.max()))  # (K,)
+    seen = np.bincount(true, times, len(right)) + np.bincount(predicted, times, len(right))
     if metric == "accuracy":
-        return 2 * right.sum(axis=1) / seen.sum(axis=1)
-    f1 = np.divide(2 * right, np.maximum(seen, 1), order="C")
-    return np.average(f1, axis=1, weights=seen > 0)
+        return 2 * right.sum() / seen.sum()
+    return np.average(2 * right / np.maximum(seen, 1), weights=seen > 0)
 
 
 def linear_probe(train_embeddings: np.ndarray, train_ids: Ids,

@@ -1,4 +1,4 @@
-"""What a task adds to the encoder: a head, its loss where there are labels, and their sum.
+"""What a task adds to the encoder: a head, the loss of its labels, and what it predicts.
 
 A head turns sentence embeddings (B, D) into logits, (B, C) or (B,). A label that is -100 (a
 class id) or NaN (a value, or all entries of a vector) is missing.
@@ -13,12 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-
-Heads = Mapping[str, Any] | nn.ModuleDict  # {task: Head}, such as `model.heads`
-Labels = Mapping[str, Tensor | np.ndarray]
-WEIGHTINGS = ("sum", "uncertainty")
-VALID = {"categorical": "ids below {}, or -100", "gaussian": "finite floats, or NaN",
-         "bernoulli": "0 and 1, or NaN", None: "rows of finite floats, not all 0, or NaN"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +41,11 @@ class Head(nn.Module):
 
     Explained in Task_2.ipynb, "Heads".
     """
-    # Of ids, values, vectors of 0 and 1; None: of vectors that have none.
+    # Of class ids, values, or vectors of 0 and 1; None of vectors to be near.
     likelihood: Literal["categorical", "gaussian", "bernoulli"] | None
-    predicts = "real value"  # what the model card says where there are no label names
+    vectors = False  # whether a label is a row (L,)
+    rule = "finite numbers, or NaN"  # what labels it takes, for messages
+    predicts = "real value"  # for the model card, where there are no label names
 
     def __init__(self, embedding_dim: int, hidden_dim: int | None = None, dropout: float = 0.1,
                  output_dim: int = 1) -> None:
@@ -79,6 +75,10 @@ class Head(nn.Module):
         """Prediction for the sentences of these logits, (N, C) or (N,)."""
         raise NotImplementedError
 
+    def takes(self, labels: Tensor) -> Tensor:
+        """Mask of the labels (N,) or (N, L), NaN where missing, from which it can learn."""
+        return labels.isfinite()
+
     def take_labels(self, task: str, given: Any, size: int,
                     names: Sequence[str] | None = None) -> Tensor:
         """Labels of N sentences as `loss` takes them: ids int64, all else floating-point.
@@ -97,35 +97,23 @@ class Head(nn.Module):
             if own:
                 mend = (f"make the data with names={{{task!r}: heads[{task!r}].labels}}, or "
                         f"the head with data.names[{task!r}]")
-            raise ValueError(f"labels[{task!r}] are ids of {list(names)!r:.200}, and those of its "
-                             f"head are {own!r:.200}: {mend}")
-        single = self.likelihood in ("categorical", "gaussian")
-        shape = (size,) if single else (size, self.output_dim)
-        valid = VALID[self.likelihood].format(self.output_dim)
-        rule = f"labels[{task!r}] must be {shape} {valid} where the label is missing"
+            raise ValueError(f"labels[{task!r}] are ids of {list(names)!r:.200}, and those of "
+                             f"its head are {own!r:.200}: {mend}")
+        shape = (size, self.output_dim) if self.vectors else (size,)
+        rule = f"labels[{task!r}] must be {shape} {self.rule} where the label is missing"
         try:
             values = torch.as_tensor(given)
         except (TypeError, ValueError, RuntimeError) as error:  # such as names of classes
             raise ValueError(f"{rule}, got {given!r:.60}") from error
-        if values.shape != shape or (single and values.dtype == torch.bool):
+        if values.shape != shape or values.dtype == torch.bool:
             raise ValueError(f"{rule}, got {tuple(values.shape)} {values.dtype}")
-        values = values if values.is_floating_point() else values.long()
-        if self.likelihood == "categorical":  # whole reals are ids, too
-            taken = values.masked_fill(values.isnan(), -100)
-            inside = (taken >= 0) & (taken < self.output_dim) & (taken % 1 == 0)
-            right, taken = inside | (taken == -100), taken.long()
-        else:  # ids are values, too
-            values = values if values.is_floating_point() else values.float().masked_fill(
-                values == -100, math.nan)
-            taken, right = values, values.isfinite() | values.isnan()
-        if self.likelihood == "bernoulli":
-            right = taken.isnan() | (taken == 0) | (taken == 1)
-        elif self.likelihood is None:  # known as a whole, or missing as a whole
-            whole = taken.isfinite() & taken.any(dim=1, keepdim=True)
-            right = whole | ~has_label(taken)[:, None]
+        real = values if values.is_floating_point() else values.float()
+        if not values.is_floating_point() or self.likelihood == "categorical":
+            real = real.masked_fill(values == -100, math.nan)  # whole reals are ids, too
+        right = real.isnan() | self.takes(real)
         if not right.all():
             raise ValueError(f"{rule}, got {values[~right][0].item()}")
-        return taken
+        return real.nan_to_num(-100).long() if self.likelihood == "categorical" else real
 
 
 class NamedHead(Head):
@@ -150,6 +138,10 @@ class ClassificationHead(NamedHead):
     torch.Size([2, 3])
     """
     likelihood = "categorical"
+    rule = "ids of its labels, or -100"
+
+    def takes(self, labels: Tensor) -> Tensor:
+        return (labels >= 0) & (labels < self.output_dim) & (labels % 1 == 0)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return functional.cross_entropy(logits, labels.long(), reduction="none")
@@ -168,6 +160,10 @@ class MultiLabelHead(NamedHead):
     tensor([0.6931])
     """
     likelihood = "bernoulli"
+    vectors, rule = True, "0 and 1, or NaN"
+
+    def takes(self, labels: Tensor) -> Tensor:
+        return (labels == 0) | (labels == 1)
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         known = ~labels.isnan()  # (B, L)
@@ -210,7 +206,7 @@ class SimilarityHead(Head):
     tensor([0.])
     """
     likelihood = None
-    predicts = "vector"
+    vectors, rule, predicts = True, "rows of finite numbers, not all 0, or of NaN", "vector"
 
     def __init__(self, embedding_dim: int) -> None:
         nn.Module.__init__(self)  # without the layers of Head
@@ -220,152 +216,12 @@ class SimilarityHead(Head):
     def forward(self, embeddings: Tensor) -> Tensor:
         return embeddings
 
+    def takes(self, labels: Tensor) -> Tensor:
+        whole = labels.isfinite().all(dim=1) & labels.any(dim=1)  # (N,)
+        return whole[:, None].expand_as(labels)
+
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return 1 - functional.cosine_similarity(logits, labels.to(logits.dtype), dim=-1)
 
     def decode(self, logits: Tensor) -> Prediction:
         return Prediction(values=logits.float().cpu().numpy())
-
-
-@dataclass(frozen=True, eq=False)
-class TaskLoss:
-    """Loss of one task over a batch, or over one process's part of it."""
-    sum: Tensor  # over the labelled sentences here, a scalar with gradient; 0 without any
-    count: Tensor  # labelled sentences here
-    batch_count: Tensor  # labelled sentences in the whole batch, of which this may be a part
-
-    @property
-    def mean(self) -> Tensor:
-        """What this part adds to the mean by example over the whole batch."""
-        return self.sum / self.batch_count.clamp(min=1)
-
-
-def has_label(labels: Tensor) -> Tensor:
-    """Mask (B,) of the sentences that have a label, of (B,) or any entry of (B, L)."""
-    known = ~labels.isnan() if labels.is_floating_point() else labels != -100
-    return known.any(dim=1) if labels.ndim == 2 else known
-
-
-def check_labels(heads: Heads, labels: Labels, size: int,
-                 names: Mapping[str, Sequence[str]] | None = None) -> dict[str, Tensor]:
-    """Return labels as the heads take them, or refuse those they cannot learn from.
-
-    Args:
-        heads: {task: head}, such as `model.heads`.
-        labels: {task: (N,) or (N, L) array or tensor}, for some or all of the tasks.
-        size: N, the number of sentences.
-        names: {task: the names of its ids}, such as `data.names`.
-
-    Raises:
-        ValueError: if a task is unknown, or labels do not fit its head or the sentences.
-    """
-    if not labels or not set(labels) <= set(heads):
-        raise ValueError(f"labels has the tasks {list(labels)}; valid are {list(heads)}")
-    taken = {}
-    for task, given in labels.items():
-        head: Any = heads[task]
-        taken[task] = head.take_labels(task, given, size, (names or {}).get(task))
-    return taken
-
-
-def task_losses(heads: Heads, logits: Mapping[str, Tensor],
-                labels: Labels) -> dict[str, TaskLoss]:
-    """Check the labels, and return each task's loss over the sentences that have its label.
-
-    Args:
-        heads: {task: head}, such as `model.heads`.
-        logits: {task: (B, C) or (B,)} from the model.
-        labels: {task: (B,) or (B, L)}; a task left out here is left out of the result.
-
-    Raises:
-        ValueError: as `check_labels`.
-
-    Explained in Task_2.ipynb, "Losses".
-    """
-    taken = check_labels(heads, labels, len(next(iter(logits.values()))))
-    return masked_losses(heads, logits, taken)
-
-
-def masked_losses(heads: Heads, logits: Mapping[str, Tensor], labels: Labels,
-                  batch_counts: Mapping[str, int] | None = None) -> dict[str, TaskLoss]:
-    """`task_losses` of labels that are known to fit, as in each step of `fit`.
-
-    `batch_counts` are the labels in the whole batch, {task: n}, where this is one part of a
-    batch that is split over processes: the means of the parts then add up to the batch's.
-    """
-    losses = {}
-    for task, given in labels.items():
-        outputs = logits[task].to(torch.promote_types(logits[task].dtype, torch.float32))
-        values = torch.as_tensor(given).to(outputs.device)
-        missing = ~has_label(values)  # (B,)
-        rows = missing if values.ndim == 1 else missing[:, None]
-        head: Any = heads[task]
-        each = head.loss(outputs, values.masked_fill(rows, 0))  # (B,)
-        count = (~missing).sum()
-        whole = count if batch_counts is None else torch.as_tensor(batch_counts[task])
-        losses[task] = TaskLoss(each.masked_fill(missing, 0).sum(), count, whole)
-    return losses
-
-
-class StaticWeighting(nn.Module):
-    """Sum of the mean losses, each times a fixed weight.
-
-    Args:
-        weights: {task: weight}.
-
-    Raises:
-        ValueError: if a weight is negative or not finite.
-    """
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        super().__init__()
-        if not all(0 <= weight < math.inf for weight in weights.values()):
-            raise ValueError(f"weights must be finite and not negative, got {dict(weights)}")
-        self.weights = dict(weights)
-
-    def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
-        """{task: loss} -> scalar."""
-        terms = [self.weights[task] * loss.mean for task, loss in losses.items()]
-        return torch.stack(terms).sum()
-
-
-class UncertaintyWeighting(nn.Module):
-    """Learns a log variance s for each task (Kendall, Gal and Cipolla, CVPR 2018).
-
-    With L the mean cross-entropy or squared error, a classification adds exp(-s) L + s/2 and a
-    regression exp(-s) L/2 + s/2. A task without labels adds neither term. One whose loss has
-    no likelihood, such as similarity, adds L; one of L labels is a classification.
-    """
-
-    def __init__(self, heads: Heads) -> None:
-        super().__init__()
-        self.weights = {task: 0.5 if head.likelihood == "gaussian" else 1.0
-                        for task, head in heads.items() if head.likelihood}
-        # s, in the order of the heads; apart, so that an absent task's has no gradient at all.
-        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(()))
-                                              for _ in self.weights)
-
-    def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
-        """{task: loss} -> scalar."""
-        variances = dict(zip(self.weights, self.log_variances, strict=True))
-        terms = []
-        for task, loss in losses.items():
-            if task not in variances:
-                terms.append(loss.mean)
-                continue
-            s = variances[task]
-            penalty = s / 2 * loss.count / loss.batch_count.clamp(min=1)  # 0 without labels
-            terms.append(torch.exp(-s) * (self.weights[task] * loss.mean) + penalty)
-        return torch.stack(terms).sum()
-
-
-def make_weighting(weighting: str | Mapping[str, float], heads: Heads) -> nn.Module:
-    """Build a weighting by name, one of WEIGHTINGS, or from a weight for each head's task."""
-    if isinstance(weighting, Mapping):
-        if set(weighting) != set(heads):
-            raise ValueError(f"weighting must have a weight for each of {list(heads)}, "
-                             f"got {dict(weighting)}")
-        return StaticWeighting(weighting)
-    if weighting == "uncertainty":
-        return UncertaintyWeighting(heads)
-    return StaticWeighting(dict.fromkeys(heads, 1.0))

@@ -10,7 +10,7 @@ import torch
 from torch import distributed
 
 if TYPE_CHECKING:
-    from .heads import TaskLoss
+    from .losses import TaskLoss
 
 
 class Processes:

@@ -1,7 +1,7 @@
 """fit() trains one encoder and several heads, in one process or several.
 
 Goes with batching.py, checkpoint.py, config.py, data.py, encoder.py, evaluation.py,
-freezing.py, heads.py, model.py and processes.py.
+freezing.py, heads.py, losses.py, model.py and processes.py.
 """
 
 import logging
@@ -26,7 +26,7 @@ from .config import Best, History, TrainingConfig, alike, fingerprint, resolve_d
 from .data import LabelledSentences, is_known
 from .evaluation import evaluate
 from .freezing import FrozenCache, encoder_hash, parameter_groups
-from .heads import TaskLoss, check_labels, make_weighting, masked_losses
+from .losses import TaskLoss, check_labels, make_weighting, masked_losses
 from .model import MultiTaskModel
 from .processes import Processes
 

@@ -170,12 +170,12 @@ def test_a_model_is_scored_on_each_task_that_has_labels() -> None:
         passed.append(given)
         return predictions if sentences == ["A sentence."] * 60 else {}
 
-    def take_labels(task: str, given: np.ndarray, size: int) -> torch.Tensor:
+    def take_labels(task: str, given: np.ndarray, *_: object) -> torch.Tensor:
         return torch.from_numpy(given)
 
     model = SimpleNamespace(predict=predict, heads=dict.fromkeys(
         predictions, SimpleNamespace(labels=LABELS, take_labels=take_labels)))
-    data = SimpleNamespace(sentences=["A sentence."] * 60, labels={
+    data = SimpleNamespace(sentences=["A sentence."] * 60, names={}, labels={
         "valence": values, "sentiment": true, "genre": np.full(60, -100),
         "length": np.full(60, np.nan), "unknown": true})
     reports = evaluate(model, data)

@@ -10,12 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_helpers.data import is_known
-from mtl_helpers.heads import (
+from mtl_helpers.heads import ClassificationHead, Head, Prediction, RegressionHead
+from mtl_helpers.losses import (
     WEIGHTINGS,
-    ClassificationHead,
-    Head,
-    Prediction,
-    RegressionHead,
     StaticWeighting,
     TaskLoss,
     UncertaintyWeighting,

@@ -17,7 +17,8 @@ from sentence_transformers import SentenceTransformer
 from tiny import make_encoder, make_model, same, weights
 
 from mtl_helpers.encoder import SentenceEncoder
-from mtl_helpers.heads import ClassificationHead, RegressionHead, has_label, task_losses
+from mtl_helpers.heads import ClassificationHead, RegressionHead
+from mtl_helpers.losses import has_label, task_losses
 from mtl_helpers.model import MultiTaskModel
 
 GENRES, SENTIMENTS = ["review", "news", "tweet"], ["negative", "positive"]

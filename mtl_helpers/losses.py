@@ -1,0 +1,162 @@
+"""The losses of a batch by task, over the labels that there are, and how they are summed.
+
+Imports no sibling; a label that is -100 (a class id) or NaN (a value, or all entries of a
+vector) is missing.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+Heads = Mapping[str, Any] | nn.ModuleDict  # {task: Head}, such as `model.heads`
+Labels = Mapping[str, Tensor | np.ndarray]
+WEIGHTINGS = ("sum", "uncertainty")
+
+
+@dataclass(frozen=True, eq=False)
+class TaskLoss:
+    """Loss of one task over a batch, or over one process's part of it."""
+    sum: Tensor  # over the labelled sentences here, a scalar with gradient; 0 without any
+    count: Tensor  # labelled sentences here
+    batch_count: Tensor  # labelled sentences in the whole batch, of which this may be a part
+
+    @property
+    def mean(self) -> Tensor:
+        """What this part adds to the mean by example over the whole batch."""
+        return self.sum / self.batch_count.clamp(min=1)
+
+
+def has_label(labels: Tensor) -> Tensor:
+    """Mask (B,) of the sentences that have a label, of (B,) or any entry of (B, L)."""
+    known = ~labels.isnan() if labels.is_floating_point() else labels != -100
+    return known.any(dim=1) if labels.ndim == 2 else known
+
+
+def check_labels(heads: Heads, labels: Labels, size: int,
+                 names: Mapping[str, Sequence[str]] | None = None) -> dict[str, Tensor]:
+    """Return labels as the heads take them, or refuse those they cannot learn from.
+
+    Args:
+        heads: {task: head}, such as `model.heads`.
+        labels: {task: (N,) or (N, L) array or tensor}, for some or all of the tasks.
+        size: N, the number of sentences.
+        names: {task: the names of its ids}, such as `data.names`.
+
+    Raises:
+        ValueError: if a task is unknown, or labels do not fit its head or the sentences.
+    """
+    if not labels or not set(labels) <= set(heads):
+        raise ValueError(f"labels has the tasks {list(labels)}; valid are {list(heads)}")
+    taken = {}
+    for task, given in labels.items():
+        head: Any = heads[task]
+        taken[task] = head.take_labels(task, given, size, (names or {}).get(task))
+    return taken
+
+
+def task_losses(heads: Heads, logits: Mapping[str, Tensor],
+                labels: Labels) -> dict[str, TaskLoss]:
+    """Check the labels, and return each task's loss over the sentences that have its label.
+
+    Args:
+        heads: {task: head}, such as `model.heads`.
+        logits: {task: (B, C) or (B,)} from the model.
+        labels: {task: (B,) or (B, L)}; a task left out here is left out of the result.
+
+    Raises:
+        ValueError: as `check_labels`.
+
+    Explained in Task_2.ipynb, "Losses".
+    """
+    taken = check_labels(heads, labels, len(next(iter(logits.values()))))
+    return masked_losses(heads, logits, taken)
+
+
+def masked_losses(heads: Heads, logits: Mapping[str, Tensor], labels: Labels,
+                  batch_counts: Mapping[str, int] | None = None) -> dict[str, TaskLoss]:
+    """`task_losses` of labels that are known to fit, as in each step of `fit`.
+
+    `batch_counts` are the labels in the whole batch, {task: n}, where this is one part of a
+    batch that is split over processes: the means of the parts then add up to the batch's.
+    """
+    losses = {}
+    for task, given in labels.items():
+        outputs = logits[task].to(torch.promote_types(logits[task].dtype, torch.float32))
+        values = torch.as_tensor(given).to(outputs.device)
+        missing = ~has_label(values)  # (B,)
+        rows = missing if values.ndim == 1 else missing[:, None]
+        head: Any = heads[task]
+        each = head.loss(outputs, values.masked_fill(rows, 0))  # (B,)
+        count = (~missing).sum()
+        whole = count if batch_counts is None else torch.as_tensor(batch_counts[task])
+        losses[task] = TaskLoss(each.masked_fill(missing, 0).sum(), count, whole)
+    return losses
+
+
+class StaticWeighting(nn.Module):
+    """Sum of the mean losses, each times a fixed weight.
+
+    Args:
+        weights: {task: weight}.
+
+    Raises:
+        ValueError: if a weight is negative or not finite.
+    """
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        if not all(0 <= weight < math.inf for weight in weights.values()):
+            raise ValueError(f"weights must be finite and not negative, got {dict(weights)}")
+        self.weights = dict(weights)
+
+    def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
+        """{task: loss} -> scalar."""
+        terms = [self.weights[task] * loss.mean for task, loss in losses.items()]
+        return torch.stack(terms).sum()
+
+
+class UncertaintyWeighting(nn.Module):
+    """Learns a log variance s for each task (Kendall, Gal and Cipolla, CVPR 2018).
+
+    With L the mean cross-entropy or squared error, a classification adds exp(-s) L + s/2 and a
+    regression exp(-s) L/2 + s/2. A task without labels adds neither term. One whose loss has
+    no likelihood, such as similarity, adds L; one of L labels is a classification.
+    """
+
+    def __init__(self, heads: Heads) -> None:
+        super().__init__()
+        self.weights = {task: 0.5 if head.likelihood == "gaussian" else 1.0
+                        for task, head in heads.items() if head.likelihood}
+        # s, in the order of the heads; apart, so that an absent task's has no gradient at all.
+        self.log_variances = nn.ParameterList(nn.Parameter(torch.zeros(()))
+                                              for _ in self.weights)
+
+    def forward(self, losses: Mapping[str, TaskLoss]) -> Tensor:
+        """{task: loss} -> scalar."""
+        variances = dict(zip(self.weights, self.log_variances, strict=True))
+        terms = []
+        for task, loss in losses.items():
+            if task not in variances:
+                terms.append(loss.mean)
+                continue
+            s = variances[task]
+            penalty = s / 2 * loss.count / loss.batch_count.clamp(min=1)  # 0 without labels
+            terms.append(torch.exp(-s) * (self.weights[task] * loss.mean) + penalty)
+        return torch.stack(terms).sum()
+
+
+def make_weighting(weighting: str | Mapping[str, float], heads: Heads) -> nn.Module:
+    """Build a weighting by name, one of WEIGHTINGS, or from a weight for each head's task."""
+    if isinstance(weighting, Mapping):
+        if set(weighting) != set(heads):
+            raise ValueError(f"weighting must have a weight for each of {list(heads)}, "
+                             f"got {dict(weighting)}")
+        return StaticWeighting(weighting)
+    if weighting == "uncertainty":
+        return UncertaintyWeighting(heads)
+    return StaticWeighting(dict.fromkeys(heads, 1.0))
