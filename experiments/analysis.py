@@ -58,7 +58,7 @@ def paired_test(true: np.ndarray, first: np.ndarray, second: np.ndarray,
         first, second: (N,) predicted ids, or (S, N) for S runs.
         metric, groups: as in `bootstrap_interval`.
 
-    Explained in Task_4.ipynb, "Does it help".
+    Used in Task_4.ipynb, section 4.7.
     """
     true, first, second = np.asarray(true), np.atleast_2d(first), np.atleast_2d(second)
     draws = resampled_scores(true, [*first, *second], metric, groups)  # (1 + R, 2S)

@@ -22,7 +22,7 @@ class Reliability(NamedTuple):
 
 
 def reliability(true: Ids, probabilities: np.ndarray) -> Reliability:
-    """Compare confidence with accuracy in ten bins. Explained in Task_4.ipynb, "Calibration".
+    """Compare confidence with accuracy in ten bins. Explained in Task_4.ipynb, 4.13.
 
     Args:
         true, probabilities: (N,) ids, -100 where missing, and (N, K) rows that sum to one.

@@ -8,15 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
-from experiments.analysis import arm_names, gain, runs, score, seed_margin
+from experiments.analysis import arm_names, gain, runs, score
 from experiments.compare_encoders import MODELS, PUBLISHED
 from experiments.figures import plot_pairs
 from experiments.page import table
 from experiments.records import RESULTS, read_records
 from experiments.train import LABELS, splits
-from mtl_helpers import GENRES, bootstrap_interval, score_regression
+from mtl_helpers import bootstrap_interval
 
 
 def encoders(records: dict[str, dict[str, Any]] | None = None) -> str:
@@ -117,85 +115,6 @@ def gains(study: str = "arms") -> str:
             found = [gain(task, (study, task + alone), (study, name)) for task in LABELS]
             rows.append((title, *(f"{one:+}" for one in found), found[0].seeds))
     return table(("arm", "genre macro-F1, gain", "sentiment macro-F1, gain", "seeds"), rows)
-
-
-def headline() -> str:
-    """Scores with the whole training split, three epochs."""
-    rows = []
-    for name in ("genre", "sentiment", "joint", "alternating"):
-        found = runs("headline", name)
-        if found:
-            rows.append((ARM_NAMES[name], f"{found[0]['passes']:,}",
-                         *score_cells("headline", name), len(found)))
-    return table(("arm", "encoder passes", *SCORES, "seeds"), rows)
-
-
-def weighting() -> str:
-    """Ways to combine the losses or gradients of a joint step, beside their plain sum."""
-    names = {"sentiment-x3": "sentiment weighs 3 times genre",
-             "sentiment-x9": "sentiment weighs 9 times genre",
-             "genre-x3": "genre weighs 3 times sentiment", "log_k": "each over log K",
-             "uncertainty": "learned uncertainty", "PCGrad": "PCGrad", "UPGrad": "UPGrad"}
-    steps = read_records("benchmarks")["methods"]["rows"]
-    genre, sentiment = (score("arms", "joint", task) for task in LABELS)
-    rows: list[Sequence[object]] = [
-        ("plain sum", genre, None, sentiment, None, 1, len(runs("arms", "joint")))]
-    for name, title in names.items():
-        found = runs("weighting", name)
-        if found:
-            cells: list[object] = []
-            for task in LABELS:
-                more = gain(task, ("arms", "joint"), ("weighting", name))
-                cells += [score("weighting", name, task), f"{more:+}"]
-            time = f"{steps[name]['ratio']:.2f}" if name in steps else None
-            rows.append((title, *cells, time, len(found)))
-    return table(("method", "genre macro-F1", "gain over the sum", "sentiment macro-F1",
-                  "gain over the sum", "time of a step, to the sum's", "seeds"), rows)
-
-
-def scarce() -> str:
-    """Few sentiment labels: alone, and beside 4,000 genre labels."""
-    rows = []
-    for labels in (50, 200):
-        alone, beside = scarce_arms(labels)
-        more = gain("sentiment", alone, beside, by_seed=True)
-        rows.append((labels, score(*alone, "sentiment"), score(*beside, "sentiment"), f"{more:+}",
-                     more.seeds))
-    return table(("sentiment labels", "alone, macro-F1", "beside 4,000 genre labels", "gain",
-                  "seeds"), rows, text=0)
-
-
-def scarce_arms(labels: int) -> list[tuple[str, str]]:
-    """The arms with so many sentiment labels: alone, and beside genre."""
-    return [("scarce", f"{name}-{labels}") for name in ("sentiment", "genre-sentiment")]
-
-
-# Hutto and Gilbert (ICWSM 2014), Table 4: correlation with the mean of 20 raters, whole corpora.
-PAPER_R = {"an individual human": {"tweet": 0.888, "movie review": 0.899, "product review": 0.911,
-                                   "news editorial": 0.745},
-           "VADER": {"tweet": 0.881, "movie review": 0.451, "product review": 0.565,
-                     "news editorial": 0.492}}
-
-
-def valence_r(name: str) -> np.ndarray:
-    """Pearson's r of the predicted valence on the test sentences of each genre, (S, 4)."""
-    test = splits()[2]
-    rows = [test.labels["genre"] == i for i in range(len(GENRES))]
-    predicted = [np.array(run["test"]["valence"]["predicted"]) for run in runs("valence", name)]
-    return np.array([[score_regression(test.labels["valence"][row], values[row]).pearson
-                      for row in rows] for values in predicted])
-
-
-def valence() -> str:
-    """Pearson's r of the predicted valence by genre, beside the corpus's paper."""
-    rows = [(f"{name} (paper, Table 4)", *(f"{row[genre]:.3f}" for genre in GENRES))
-            for name, row in PAPER_R.items()]
-    for name, title in (("valence", "valence alone"), ("three-tasks", "with genre and sentiment")):
-        values = valence_r(name)
-        if len(values):
-            rows.append((f"{title}, {len(values)} seeds", *(
-                f"{column.mean():.3f} ± {seed_margin(column):.3f}" for column in values.T)))
-    return table((None, *GENRES), rows)
 
 
 def draw_cosines() -> None:

@@ -154,7 +154,7 @@ FAILING: list[tuple[gates.Gate, Change]] = [
     (gates.setup_cell_first, first("import os\n")),
     (gates.setup_cell_first, first(gates.FIRST_CELL.replace("series", "serie"))),
     (gates.setup_cell_first, lambda notebook: notebook.cells[1].update(metadata={})),
-    (gates.few_cells, lambda notebook: notebook.cells.extend([new_markdown_cell("x")] * 58)),
+    (gates.few_cells, lambda notebook: notebook.cells.extend([new_markdown_cell("x")] * 73)),
     (gates.short_outputs, prints("x\n" * 26)),
     (gates.short_outputs, shows(stream("x\n" * 13), stream("x\n" * 13))),
     (gates.short_cells, with_long_cells(31)),

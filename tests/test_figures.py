@@ -11,8 +11,10 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
 
-from experiments import figures
+from experiments import figures, similarity_table, task_4, task_4_figures
+from experiments.analysis import gain
 from experiments.calibration import reliability
+from experiments.train import LABELS
 
 TEN = [f"class {i}" for i in range(10)]
 
@@ -69,21 +71,21 @@ def test_pairs_have_a_bar_at_each_mean() -> None:
     assert bars == pytest.approx([0.9, 0.05])
 
 
-def test_a_schedule_divides_joint_steps_and_losses_show_steps_means_and_floors() -> None:
+def test_a_schedule_divides_joint_steps_and_losses_show_steps_and_means() -> None:
     schedules = {"joint": [("genre", "sentiment")], "in turn": [("genre",), ("sentiment",)]}
-    (axis,) = drawn(figures.plot_schedule(schedules, "finding"))
+    (axis,) = drawn(task_4_figures.plot_schedule(schedules, "finding"))
     cells = [[(bar.get_x() + 0.5, bar.get_y(), bar.get_height()) for bar in bars]
              for bars in axis.containers]
     np.testing.assert_allclose(cells, [[(1, -0.4, 0.4), (1, 0.6, 0.8)],
                                        [(1, 0, 0.4), (2, 0.6, 0.8)]], atol=1e-9)
     assert words(axis.get_yticklabels()) == ["joint", "in turn"] and axis.yaxis_inverted()
     with pytest.raises(TypeError, match="a tuple of tasks, got 'genre'"):
-        figures.plot_schedule({"joint": [("genre",), "genre"]}, "finding")
+        task_4_figures.plot_schedule({"joint": [("genre",), "genre"]}, "finding")
     steps, losses = np.array([1, 3, 5, 7]), np.array([4.0, 2.0, 3.0, 1.0])
     curves = {"genre": (steps, losses), "sentiment": (steps[:1], losses[:1])}
-    (axis,) = drawn(figures.plot_losses(curves, "finding", 2, {"genre": 0.5}))
-    raw, mean, floor, _, short = axis.lines
-    assert raw.get_ydata().tolist() == [4, 2, 3, 1] and floor.get_ydata() == [0.5, 0.5]
+    (axis,) = drawn(task_4_figures.plot_losses(curves, "finding", 2, {"genre": 0.5}))
+    raw, mean, best, _, short = axis.lines
+    assert raw.get_ydata().tolist() == [4, 2, 3, 1] and best.get_ydata() == [0.5, 0.5]
     np.testing.assert_allclose(mean.get_data(), [[2, 4, 6], [3, 2.5, 2]])
     assert short.get_ydata().tolist() == [4] and short.get_marker() != mean.get_marker()
 
@@ -91,41 +93,57 @@ def test_a_schedule_divides_joint_steps_and_losses_show_steps_means_and_floors()
 def test_confusions_have_true_rows_counts_and_shares_of_each_row() -> None:
     counts, few = np.array([[1012, 4, 3], [2, 5, 1], [0, 0, 0]]), np.array([[1, 3], [0, 2]])
     matrices = {"all": (counts, TEN[:3]), "few": (few, ["no", "yes"]), "new": (few, ["no", "yes"])}
-    axes = drawn(figures.plot_confusions(matrices, "finding"))
+    axes = drawn(task_4_figures.plot_confusions(matrices, "finding"))
     assert len(axes) == 3 and not axes[0].images[0].get_array()[2].any()  # blue never occurs
     assert words(axes[1].texts) == ["1\n25%", "3\n75%", "0\n0%", "2\n100%"]
     assert [text.get_position() for text in axes[1].texts] == [(0, 0), (1, 0), (0, 1), (1, 1)]
     with pytest.raises(ValueError, match=r"'all' has 2 classes, got \(3, 3\)"):
-        figures.plot_confusions({"all": (counts, ["no", "yes"])}, "finding")
+        task_4_figures.plot_confusions({"all": (counts, ["no", "yes"])}, "finding")
 
 
-def test_reliability_and_intervals_stand_where_their_numbers_say() -> None:
+def test_reliability_stands_where_its_numbers_say() -> None:
     probabilities = np.array([[0.9, 0.1]] * 6 + [[0.35, 0.65]] * 2)
     curves = {"before": reliability([0, 0, 0, 1, 1, 1, 1, 1], probabilities)}
-    axis, _ = drawn(figures.plot_reliability({"genre": curves, "tone": curves}, "finding"))
-    np.testing.assert_allclose(axis.collections[0].get_offsets(), [[0.65, 1], [0.9, 0.5]])
-    assert np.diff(axis.collections[0].get_sizes()) == pytest.approx(300 * (6 - 2) / 8)
-    panels = {"genre": {"joint": (0.94, 0.93, 0.96), "alone": (0.9, 0.9, 0.92)},
-              "tone": {"alone": (0.7, 0.65, 0.72)}}
-    lines = {"tone": {"majority": 0.22, "human": 0.52}}
-    axes = drawn(figures.plot_intervals(panels, "finding", "macro-F1", lines))
-    found = [(c[0].get_ydata()[0], c[0].get_xdata()[0], *c[2][0].get_segments()[0][:, 0])
-             for axis in axes for c in axis.containers]
-    np.testing.assert_allclose(found, [(0, 0.94, 0.93, 0.96), (1, 0.9, 0.9, 0.92),
-                                       (1, 0.7, 0.65, 0.72)])
-    assert words(axes[1].texts) == ["majority 0.22", "human 0.52"]
-    with pytest.raises(ValueError, match="negative"):  # a value outside its interval
-        figures.plot_intervals({"genre": {"joint": (0.5, 0.6, 0.7)}}, "finding", "macro-F1")
+    above, below = drawn(task_4_figures.plot_reliability(curves, "finding"))
+    np.testing.assert_allclose(above.lines[-1].get_xydata(), [[0.65, 1], [0.9, 0.5]])
+    assert [bar.get_height() for bar in below.patches] == [0] * 6 + [2, 0, 6, 0]
+
+
+def test_figures_of_records_show_each_row_once() -> None:
+    ladder = drawn(task_4_figures.plot_ladder("finding"))
+    assert [len(axis.patches) for axis in ladder] == [4, 6]
+    assert ladder[1].patches[-1].get_width() == pytest.approx(100 * task_4.human())
+    rows = task_4.compared()
+    for axis, task in zip(drawn(task_4_figures.plot_gains("finding")), LABELS, strict=True):
+        found = [bar[0].get_xdata()[0] / 100 for bar in axis.containers]
+        assert found == pytest.approx([gain(task, *pairs[task]).value for pairs in rows.values()])
+    axes = drawn(task_4_figures.plot_rates("finding"))
+    assert [words(axis.texts) for axis in axes] == [["alone", "joint", "alternating"]] * 2
+
+
+def test_similarity_is_drawn_for_the_arms_that_are_recorded(monkeypatch) -> None:
+    made = [{"config": {"arm": "published"}, "stsb": {"reporting": 0.8}}]
+    for arm, stsb, score in (("base", 0.6, 0.8), ("kept-1", 0.79, 0.81), ("layers-3", 0.7, 0.7)):
+        found = {task: {"macro_f1": score} for task in LABELS}
+        made.append({"config": {"arm": arm}, "stsb": {"reporting": stsb}, "test": found})
+    for row in made:
+        row |= {"neighbours_kept": 0.25, "separation": 5.0}
+    monkeypatch.setattr(similarity_table, "records", lambda: made)
+    (axis,) = drawn(task_4_figures.plot_similarity("finding"))
+    line = next(line for line in axis.lines if len(line.get_xdata()) == 2
+                and line.get_linestyle() == "-")
+    np.testing.assert_allclose(line.get_xydata(), [[80, 60], [81, 79]])
+    assert {"sorting alone", "weight 1"} < set(words(axis.texts))
 
 
 def test_many_classes_curves_and_tasks_differ_and_are_legible() -> None:
     assert len({tuple(figures.style(i).values()) for i in range(64)}) == 64
     points, ids = np.random.default_rng(0).normal(size=(200, 2)), np.arange(200) % 10
     drawn(figures.plot_maps([[("ten", points, ids, TEN)] * 2], "finding", "component"))
-    drawn(figures.plot_losses({name: (ids, points[:, 0]) for name in TEN}, "finding"))
+    drawn(task_4_figures.plot_losses({name: (ids, points[:, 0]) for name in TEN}, "finding"))
     drawn(figures.plot_pairs({"A": {name: [0.1, 0.2] for name in TEN}}, "finding"))
-    drawn(figures.plot_confusions({"twenty": (np.eye(20, dtype=int), 2 * TEN)}, "finding"))
-    (axis,) = drawn(figures.plot_schedule({"a": [(name,) for name in TEN]}, "finding"))
+    drawn(task_4_figures.plot_confusions({"twenty": (np.eye(20, dtype=int), 2 * TEN)}, "finding"))
+    (axis,) = drawn(task_4_figures.plot_schedule({"a": [(name,) for name in TEN]}, "finding"))
     assert len({(bars[0].get_facecolor(), bars[0].get_hatch()) for bars in axis.containers}) == 10
 
 

@@ -17,8 +17,8 @@ from experiments import (
     drift,
     readme,
     records,
-    tables,
     task_3_figures,
+    task_4,
     train,
 )
 
@@ -212,7 +212,9 @@ def test_benchmarks_show_what_was_asked_for() -> None:
 
 def test_tables_have_a_cell_for_each_column() -> None:
     shown = [(ROOT / page).read_text(encoding="utf-8") for page in GENERATED]
-    shown += [tables.headline(), tables.weighting(), tables.scarce(), tables.valence()]
+    for made in (task_4.arms, task_4.gains, task_4.headline, task_4.weights, task_4.scarce,
+                 task_4.valence, task_4.tuning, task_4.other_similarity):
+        shown.append(made().data)
     for table in re.findall(r"(?:^\|.*\n?)+", "\n\n".join(shown), flags=re.M):
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 

@@ -176,7 +176,7 @@ def other_first_cell(source: str) -> list[str]:
 
 def few_cells(notebook: NotebookNode) -> list[str]:
     count = len(notebook.cells)
-    return [f"{count} cells, allowed are 60"] if count > 60 else []
+    return [f"{count} cells, allowed are 75"] if count > 75 else []
 
 
 def short_outputs(notebook: NotebookNode) -> list[str]:
