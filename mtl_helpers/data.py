@@ -42,7 +42,7 @@ class LabelledSentences:
         TypeError: If a sentence is no string.
         ValueError: If lengths differ, or a label or a document id is not valid.
 
-    Explained in Task_1.ipynb, "The corpus".
+    Explained in Task_1.ipynb, section 1.6.
     """
     sentences: list[str]
     labels: dict[str, np.ndarray]
@@ -238,7 +238,7 @@ def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0
     Raises:
         ValueError: If an argument is not valid, or there are fewer than three blocks.
 
-    Explained in Task_1.ipynb, "The corpus".
+    Explained in Task_1.ipynb, section 1.6.
     """
     shares = [round(1_000_000 * fraction) for fraction in fractions]
     if len(shares) != 3 or min(shares) <= 0 or abs(sum(fractions) - 1) > 1e-6:

@@ -51,7 +51,7 @@ def pool(token_embeddings: Tensor, attention_mask: Tensor | None,
         attention_mask: (B, T), 0 for padding, on either side; None if there is no padding.
         pooling: "mean" of the tokens, "cls" (the first of them) or "max" of each dimension.
 
-    Returns (B, D), 0 where all is padding. Explained in Task_1.ipynb, "Pooling by hand".
+    Returns (B, D), 0 where all is padding. Explained in Task_1.ipynb, section 1.2.
     """
     if pooling not in POOLINGS:
         raise ValueError(f"pooling is {pooling!r}; valid are {', '.join(POOLINGS)}")
@@ -84,7 +84,7 @@ class SentenceEncoder(nn.Module):
         ValueError: if there is no such pooling, max_length is outside the backbone's range, or
             backbone or tokenizer is of a kind that can't be used or saved here.
 
-    Explained in Task_1.ipynb, "The encoder".
+    Explained in Task_1.ipynb, section 1.3.
     """
 
     def __init__(self, backbone: Any, tokenizer: Any, pooling: str = "mean",

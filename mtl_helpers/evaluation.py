@@ -154,7 +154,7 @@ def labelled(true: Ids, predicted: Ids, classes: float, *more: np.ndarray) -> li
 
 
 def score_classification(true: Ids, predicted: Ids, labels: Sequence[str]) -> TaskReport:
-    """Compare predicted with true class ids. Explained in Task_1.ipynb, "The metrics".
+    """Compare predicted with true class ids. Explained in Task_1.ipynb, section 1.7.
 
     Args:
         true, predicted: (N,) ids in 0 .. K-1; a sentence whose true id is -100 is skipped.
@@ -299,7 +299,7 @@ def linear_probe(train_embeddings: np.ndarray, train_ids: Ids,
     """Predict classes (M,) of embeddings (M, D) by logistic regression on others (N, D).
 
     Its strength is the best of four on a held-out quarter, or C = 1 where that is too small.
-    Sentences of id -100 are skipped. Explained in Task_1.ipynb, "What the vectors know".
+    Sentences of id -100 are skipped. Explained in Task_1.ipynb, section 1.8.
     """
     ids, _, rows = labelled(train_ids, train_ids, np.inf, train_embeddings)
     sizes = np.unique(ids, return_counts=True)[1]  # (K,)

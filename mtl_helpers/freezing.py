@@ -35,7 +35,7 @@ def freeze(model: MultiTaskModel, *parts: str) -> None:
     Raises:
         ValueError: if a part is unknown or K is out of range.
 
-    Explained in Task_3.md, "What freezing does".
+    Explained in Task_3.md, section 3.1.
     """
     _set_requires_grad(model, parts, False)
 
@@ -121,7 +121,7 @@ def parameter_groups(model: MultiTaskModel, encoder_lr: float, head_lr: float,
         ValueError: if nothing is trainable, there are no layers whose rates could decay, or a
             wrapper gives parameters names that are neither the encoder's nor the heads'.
 
-    Explained in Task_3.md, "A rate for each layer".
+    Explained in Task_3.md, section 3.6.
     """
     layers = layer_count(model)
     if layer_decay != 1 and not layers:
@@ -189,7 +189,7 @@ class FrozenCache:
     Raises:
         ValueError: if the encoder is not frozen.
 
-    Explained in Task_3.md, "What is frozen is computed once".
+    Explained in Task_3.md, section 3.4.
     """
     autocast: torch.dtype | None = None  # of what is above: heads alone are faster without
 

@@ -39,7 +39,7 @@ class Head(nn.Module):
     Raises:
         ValueError: if a dimension is below 1, or dropout outside [0, 1].
 
-    Explained in Task_2.ipynb, "Heads".
+    Explained in Task_2.ipynb, section 2.2.
     """
     # Of class ids, values, or vectors of 0 and 1; None of vectors to be near.
     likelihood: Literal["categorical", "gaussian", "bernoulli"] | None

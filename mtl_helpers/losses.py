@@ -74,7 +74,7 @@ def task_losses(heads: Heads, logits: Mapping[str, Tensor],
     Raises:
         ValueError: as `check_labels`.
 
-    Explained in Task_2.ipynb, "Losses".
+    Explained in Task_2.ipynb, section 2.3.
     """
     taken = check_labels(heads, labels, len(next(iter(logits.values()))))
     return masked_losses(heads, logits, taken)

@@ -53,7 +53,7 @@ class MultiTaskModel(nn.Module):
         ValueError: if there is no head, a task cannot have its name, or a head does not fit or
             shares weights.
 
-    Explained in Task_2.ipynb, "The model".
+    Explained in Task_2.ipynb, section 2.1.
     """
 
     def __init__(self, encoder: SentenceEncoder, heads: Mapping[str, Head]) -> None:

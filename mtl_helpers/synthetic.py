@@ -53,7 +53,7 @@ def make_sentences(n: int, *, label_noise: float = 0.0, class_overlap: float = 0
     """Draw n distinct sentences, each with a topic and a sentiment; no two splits share one.
 
     The first m of n are those of `make_sentences(m)`; noise and missing labels change labels
-    only. Explained in Task_2.ipynb, "Synthetic data".
+    only. Explained in Task_2.ipynb, section 2.4.
 
     >>> sentences, labels = make_sentences(100, label_noise=0.2, seed=0)
     >>> sentences[0]
