@@ -39,6 +39,7 @@ from mtl_helpers import (
     MultiTaskModel,
     RegressionHead,
     SentenceEncoder,
+    SimilarityHead,
     TrainingConfig,
     fit,
     freeze,
@@ -76,6 +77,7 @@ class Setting:
     held_out: str | None = None  # a genre without training sentences
     features: bool = False  # whether the record has how far each layer's features moved
     probabilities: bool = False  # whether the record keeps those of the sentences
+    similarity: float | None = None  # weight of a task more: stay near the vectors from before
     seed: int = 0
 
     @property
@@ -113,7 +115,15 @@ def training_data(setting: Setting) -> LabelledSentences:
         train.labels["sentiment"][missing] = -100
         if setting.tasks == ("sentiment",):
             train = train.select(kept)
+    if setting.similarity is not None:
+        train.labels["similarity"] = published_vectors(tuple(train.sentences))
     return train
+
+
+@functools.cache
+def published_vectors(sentences: tuple[str, ...]) -> np.ndarray:
+    """The sentences' vectors by the encoder as it came, (N, D)."""
+    return SentenceEncoder.from_pretrained("all-MiniLM-L6-v2").encode(sentences)
 
 
 def build(setting: Setting) -> MultiTaskModel:
@@ -124,6 +134,8 @@ def build(setting: Setting) -> MultiTaskModel:
         dims = encoder.embedding_dim, setting.hidden_dim
         heads = {task: ClassificationHead(dims[0], LABELS[task], dims[1]) if task in LABELS
                  else RegressionHead(*dims) for task in setting.tasks}
+    if setting.similarity is not None:
+        heads["similarity"] = SimilarityHead(encoder.embedding_dim)
     return MultiTaskModel(encoder, heads)
 
 
@@ -132,6 +144,8 @@ def training_config(setting: Setting, **settings: Any) -> TrainingConfig:
     weighting = setting.weighting
     if weighting == "log_k":
         weighting = weightings.log_k({task: len(LABELS.get(task, ())) for task in setting.tasks})
+    if setting.similarity is not None:
+        weighting = {**dict.fromkeys(setting.tasks, 1.0), "similarity": setting.similarity}
     return TrainingConfig(**{
         "epochs": 10**6, "max_steps": math.ceil(setting.passes / BATCH_SIZE),
         "batch_size": BATCH_SIZE, "encoder_lr": setting.encoder_lr, "schedule": setting.schedule,
@@ -156,7 +170,7 @@ def scores(model: MultiTaskModel, dtype: torch.dtype,
     found: dict[str, dict[str, Any]] = {"validation": {}, "test": {}}
     predicted = {"validation": model.predict(validation.sentences, dtype=dtype),
                  "test": model.predict(test.sentences, dtype=dtype)}
-    for task in model.heads:
+    for task in [task for task in model.heads if task in test.labels]:
         for name, data in (("validation", validation), ("test", test)):
             prediction, true = predicted[name][task], data.labels[task]
             if task in LABELS:
