@@ -10,10 +10,11 @@ import re
 
 import numpy as np
 
+from experiments import similarity_table
 from experiments.analysis import gain, score
 from experiments.page import table
 from experiments.records import RESULTS, read_records
-from experiments.tables import scarce_arms
+from experiments.task_4 import scarce_arms
 from experiments.task_3 import DEPTHS, SINGLE, drift_of, label_gain
 from experiments.train import LABELS
 
@@ -60,7 +61,30 @@ def findings() -> str:
         "- **Freezing a head does not protect its task.** While sentiment trained on, the frozen "
         f"genre head changed by {drift_of('none', 'genre', 'genre'):+} points, because the encoder "
         "moved under it. One batch in ten with old sentences prevents that "
-        f"({drift_of('replay', 'genre', 'genre'):+})."])
+        f"({drift_of('replay', 'genre', 'genre'):+}).",
+        search()])
+
+
+def search() -> str:
+    """What sorting does to search, and what one task more keeps."""
+    arms = similarity_table.BEFORE, similarity_table.SORTING, similarity_table.KEEPING
+    before, sorting, keeping = (similarity_table.values(arm) for arm in arms)
+    changes = [np.mean(keeping[task]) - np.mean(sorting[task]) for task in LABELS]
+    genre, sentiment = (f"{change:+.1f}".replace("-", "\N{MINUS SIGN}") for change in changes)
+    return (
+        "- **Training to classify ruins search; one more task keeps it.** How well cosines agree "
+        "with people on similar sentences (STS-B, Spearman's correlation in points) falls from "
+        f"{np.mean(before['STS-B']):.1f} to {np.mean(sorting['STS-B']):.1f}. With "
+        '`labels["similarity"] = encoder.encode(sentences)` before training, and the head '
+        f'`"similarity": SimilarityHead(384)`, it is {np.mean(keeping["STS-B"]):.1f}; genre '
+        f"changes by {genre} and sentiment by {sentiment} (means of {len(keeping['genre'])} seeds; "
+        "Task 4, section 4.14).")
+
+
+def example() -> str:
+    """The program that trains on two CSV files, without its first lines."""
+    program = (RESULTS.parent / "examples" / "own_data.py").read_text(encoding="utf-8")
+    return program[program.index("import csv"):]
 
 
 def both(arm: tuple[str, str]) -> str:

@@ -20,7 +20,7 @@ from mtl_helpers import (
     score_classification,
     task_losses,
 )
-from mtl_helpers.heads import TaskLoss
+from mtl_helpers.losses import TaskLoss
 from mtl_helpers.synthetic import CUES
 
 IGNORED = -100  # which PyTorch's cross-entropy leaves out

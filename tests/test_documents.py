@@ -212,7 +212,8 @@ def test_sections_that_do_not_exist_are_found(tmp_path: Path) -> None:
     notebook = good_notebook()
     notebook.cells[0].source = "# Show it\n\n**In short.** So.\n\n## 1.2 A part"
     nbformat.write(notebook, tmp_path / "Task_1.ipynb")
-    for text, count in (("See Task_1.ipynb,\n    section 1.2.", 0), ("Task_1.ipynb, section 1.3", 1)):
+    for text, count in (("See Task_1.ipynb,\n    section 1.2.", 0),
+                        ("Task_1.ipynb, section 1.3", 1)):
         assert len(gates.dangling_pointers(text, tmp_path)) == count, text
 
 

@@ -71,7 +71,7 @@ def late_answer(page: Path) -> list[str]:
 
 def words_not_said(page: Path) -> list[str]:
     """Words that readers do not know, or that mean something else to them."""
-    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", " ", COMMENT.sub("", drawn_text(page)))
+    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", " ", COMMENT.sub("", FENCE.sub("", drawn_text(page))))
     text, problems = " ".join(text.split()), []
     for pattern, better in NOT_SAID.items():
         for match in re.finditer(pattern, text, flags=re.IGNORECASE):
