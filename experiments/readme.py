@@ -14,8 +14,8 @@ from experiments import similarity_table
 from experiments.analysis import gain, score
 from experiments.page import table
 from experiments.records import RESULTS, read_records
-from experiments.task_4 import scarce_arms
 from experiments.task_3 import DEPTHS, SINGLE, drift_of, label_gain
+from experiments.task_4 import scarce_arms
 from experiments.train import LABELS
 
 MODEL = "all-MiniLM-L6-v2"

@@ -7,8 +7,8 @@ from experiments.compare_encoders import LABELS
 from experiments.readme import ANSWERS, MODEL, negations, probe, times_as_long
 from experiments.records import read_records
 from experiments.statements import ROOT, Pairs, ahead, apart, behind, level
-from experiments.task_4 import scarce_arms
 from experiments.task_3 import DEPTHS, SINGLE, drift_curves, drift_of, label_gain
+from experiments.task_4 import scarce_arms
 from experiments.train import SENTENCES, Setting, build
 from mtl_helpers import GENRES, SENTIMENTS, load_corpus
 

@@ -75,7 +75,6 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
 
     These, a KeyboardInterrupt and whatever else ends the loop have the `history` so far, and
     the model keeps the selected weights, or those of the last whole step.
-
     Explained in Task_4.ipynb, section 4.2.
     """
     # Check

@@ -16,7 +16,6 @@ from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from mtl_helpers import evaluation
 from mtl_helpers.evaluation import (
     bootstrap_interval,
     evaluate,
@@ -206,18 +205,12 @@ def test_an_interval_is_that_of_plain_resampling(metric: str, by_document: bool)
     assert interval[1:] == pytest.approx(np.quantile(scores, [0.025, 0.975]), abs=0.02)
 
 
-def test_draws_are_scored_alike_in_any_number_at_once_and_for_any_number_of_runs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_draws_are_the_same_for_any_number_of_runs() -> None:
     random = np.random.default_rng(0)
     true, *runs = random.integers(0, 12, (3, 300)) * 2  # odd ids and 23 never occur
     groups = (np.arange(300) // 4).tolist()
     expected = resampled_scores(true, runs, "macro_f1", groups, n_resamples=45)
     assert expected.shape == (46, 2)
-    for at_once in (1, 7, 100):
-        monkeypatch.setattr(evaluation, "AT_ONCE", at_once)
-        found = resampled_scores(true, runs, "macro_f1", groups, n_resamples=45)
-        np.testing.assert_array_equal(found, expected)
     alone = resampled_scores(true, runs[1:], "macro_f1", groups, n_resamples=45)
     np.testing.assert_array_equal(alone[:, 0], expected[:, 1])
 

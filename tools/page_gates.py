@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import printed
-from gates import headings, outputs, shown, text_of
+from gates import FENCE, headings, outputs, shown, text_of
 
 PageGate = Callable[[Path], list[str]]
 MOST_WORDS = {"README.md": 1800}
@@ -71,7 +71,8 @@ def late_answer(page: Path) -> list[str]:
 
 def words_not_said(page: Path) -> list[str]:
     """Words that readers do not know, or that mean something else to them."""
-    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", " ", COMMENT.sub("", FENCE.sub("", drawn_text(page))))
+    prose = FENCE.sub("", COMMENT.sub("", drawn_text(page)))
+    text = re.sub(r"`[^`\n]*`|\]\([^)]*\)", " ", prose)
     text, problems = " ".join(text.split()), []
     for pattern, better in NOT_SAID.items():
         for match in re.finditer(pattern, text, flags=re.IGNORECASE):
