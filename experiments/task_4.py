@@ -268,7 +268,8 @@ def other_similarity() -> Markdown:
 def training_loop() -> str:
     """The loop of `fit` as it stands in the package."""
     source = inspect.getsource(fit)
-    start, end = source.index("            for epoch, step, batch"), source.index("    except BaseException")
+    start = source.index("            for epoch, step, batch")
+    end = source.index("    except BaseException")
     return textwrap.dedent(source[start:end])
 
 

@@ -78,7 +78,6 @@ class SentenceEncoder(nn.Module):
         pooling: "mean", "cls" or "max".
         normalize: whether embeddings are scaled to length 1.
         max_length: tokens kept of a sentence, with special tokens; None for all positions.
-
     A ValueError names what can't be used. Explained in Task_1.ipynb, section 1.3.
     """
 
