@@ -71,7 +71,6 @@ def pool(token_embeddings: Tensor, attention_mask: Tensor | None,
 
 class SentenceEncoder(nn.Module):
     """A sentence transformer: backbone, pooling over tokens, optional L2 normalisation.
-
     Args:
         backbone: a Hugging Face encoder of tokens (B, T, D); its own pooler is not used.
         tokenizer: a fast tokenizer of Hugging Face.

@@ -224,7 +224,7 @@ def test_all_pages_and_docstrings_go_through_the_gates(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("[x](nowhere.md)\n", encoding="utf-8")
     (tmp_path / "CONTRIBUTING.md").write_text(BADGE.format("another/one"), encoding="utf-8")
     (tmp_path / "mtl_helpers").mkdir()
-    (tmp_path / "mtl_helpers" / "heads.py").write_text('"""Task_1.ipynb, "Hide it"."""\n')
+    (tmp_path / "mtl_helpers" / "heads.py").write_text('"""Task_1.ipynb, section 9.9."""\n')
     found = documents.failed_gates(tmp_path)
     for problem in ("Task_1.ipynb, no_stderr: code cell 2: 'x'",
                     "Task_3.md, markdown_drawn_by_github: line 1",

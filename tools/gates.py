@@ -36,6 +36,7 @@ MACHINE_PATH = re.compile(
 MEMORY_ADDRESS = re.compile(r"\b0x[0-9a-fA-F]{6,}\b")
 ANSI_CODE = re.compile("\x1b")
 PROGRESS_BAR = re.compile(r"\r|\d%\||\b(?:it/s|s/it)\b|\[\d+:\d\d<")
+FOLDED = re.compile(r"<details>.*?</details>", flags=re.DOTALL)
 FENCE = re.compile(r"^```.*?^```", flags=re.MULTILINE | re.DOTALL)
 FIRST_FENCE = re.compile(r"(?<=^```python\n).*?(?=^```)", flags=re.MULTILINE | re.DOTALL)
 
@@ -182,7 +183,7 @@ def few_cells(notebook: NotebookNode) -> list[str]:
 def short_outputs(notebook: NotebookNode) -> list[str]:
     problems = []
     for number, cell in enumerate(code_cells(notebook), start=1):
-        lines = sum(len(shown(output).splitlines()) for output in cell.outputs)
+        lines = sum(len(FOLDED.sub("", shown(output)).splitlines()) for output in cell.outputs)
         if lines > 25 and "source" not in tags(cell):
             problems.append(f"code cell {number} shows {lines} lines, allowed are 25")
     return problems
