@@ -148,9 +148,9 @@ def _from_elements(what: str, elements: list[Any], names: Sequence[str] | None
 def _checked(what: str, array: np.ndarray, n: int, names: list[str] | None) -> np.ndarray:
     """Labels of n sentences as int64 ids or float32 values."""
     if array.shape == (n, 1):
-        raise ValueError(f"{what} must be one label a sentence, got (N, 1); give np.ravel(labels)")
+        raise ValueError(f"{what} must be (N,) labels, got (N, 1); give np.ravel(labels)")
     if array.shape != (n,) and (array.ndim != 2 or len(array) != n):
-        raise ValueError(f"{what} must be ({n},) labels or ({n}, L) vectors, got {array.shape}")
+        raise ValueError(f"{what} must be ({n},) or, for vectors, ({n}, L), got {array.shape}")
     if array.ndim == 1 and array.dtype == bool:
         raise ValueError(f"{what} must be numbers or names, got bool; {MEND_BOOL}")
     if array.ndim == 2 or array.dtype.kind == "f":
@@ -175,8 +175,7 @@ def concatenate(*parts: LabelledSentences) -> LabelledSentences:
 
     A task is missing where a data set lacks it; two kinds of label, or names in one data set
     only, are a ValueError. Class names become the sorted union, and ids follow them. Documents
-    of two data sets are never the same; where only some have document ids, a sentence of the
-    others is a document of its own.
+    of two data sets differ; where only some have ids, each other sentence is one of its own.
     """
     sentences: list[str] = []
     groups: list[Hashable] = []
@@ -208,9 +207,10 @@ def _joined(task: str, parts: Sequence[LabelledSentences]) -> tuple[np.ndarray, 
             column = part.labels[task]
             alike = column.dtype == first.dtype and column.shape[1:] == first.shape[1:]
             if not alike or bool(union) != (task in part.names):
-                raise ValueError(f"labels[{task!r}] must be of one kind, with names in all data "
-                                 f"sets or in none, got {column[:1]} beside {first[:1]}, and "
-                                 f"names {part.names.get(task)!r:.60} beside {union!r:.60}")
+                own = part.names.get(task)
+                raise ValueError(
+                    f"labels[{task!r}] must be of one kind, with names in all data sets or "
+                    f"in none, got {column[:1]} of {own!r:.60} and {first[:1]} of {union!r:.60}")
         if union and task in part.names:
             place = np.searchsorted(union, part.names[task])
             column = np.where(column < 0, column, np.take(place, column, mode="clip"))

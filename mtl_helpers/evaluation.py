@@ -18,7 +18,7 @@ Groups = Sequence[Hashable] | np.ndarray
 
 
 class Report:
-    """What all reports have: the score that selects weights, and those that a history keeps."""
+    """What all reports have: the score that selects weights, and those of a history."""
     lead: ClassVar[str]
     kept: ClassVar[tuple[str, ...]]
 

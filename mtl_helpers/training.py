@@ -178,7 +178,7 @@ def fit(model: MultiTaskModel, train: LabelledSentences,
 def check(model: MultiTaskModel, train: LabelledSentences,
           validation: LabelledSentences | None, config: TrainingConfig,
           backward: Callable[..., None] | None) -> dict[str, Any]:
-    """Refuse what cannot be trained, before anything is changed; return the labels to train on.
+    """Refuse what cannot be trained, before any change; return the labels to train on.
 
     A head that has no weights rests while the encoder is frozen: its labels are left out.
     """
@@ -208,7 +208,7 @@ def check(model: MultiTaskModel, train: LabelledSentences,
 
 
 def log_repeats(model: MultiTaskModel, labels: Mapping[str, Any], plan: list[Batch]) -> None:
-    """Say where many sentences for similarity make a schedule repeat the other tasks' labels."""
+    """Say where sentences for similarity make a schedule repeat other tasks' labels."""
     largest = max(labels, key=lambda task: is_known(labels[task]).sum())
     if model.heads[largest].likelihood is None:
         for task, times in passes(labels, plan).items():

@@ -95,7 +95,7 @@ def test_the_figures_say_where_a_gradient_is_and_how_much_the_tasks_agree() -> N
 
 def solved(number: str, *ids: str, **given: Any) -> dict[str, Any]:
     """The names after a solution, which begins with those of the page's imports and cells."""
-    names = dict(given)
+    names = {"DEVICE": "cpu", **given}
     for cell in CELLS:
         if cell.id in ("imports", *ids):
             exec(cell.source, names)
