@@ -135,9 +135,9 @@ def _from_elements(what: str, elements: list[Any], names: Sequence[str] | None
     if "name" in found:
         names = sorted(set(map(str, known))) if names is None else names
         place = {name: i for i, name in enumerate(names)}
-        unknown = [one for one in known if one not in place]
-        if unknown:
-            raise ValueError(f"{what} must be among {list(names)!r:.200}, got {unknown[0]!r}")
+        for one in known:
+            if one not in place:
+                raise ValueError(f"{what} must be among {list(names)!r:.200}, got {one!r}")
         known = [place[one] for one in known]
     real = "value" in found
     array = np.full(len(elements), np.nan if real else -100, float if real else np.int64)
@@ -179,10 +179,12 @@ def concatenate(*parts: LabelledSentences) -> LabelledSentences:
     """
     sentences: list[str] = []
     groups: list[Hashable] = []
+    grouped = False
     tasks: dict[str, None] = {}  # in the order in which they come
     for number, part in enumerate(parts):
         sentences += part.sentences
-        own = [(row,) for row in range(len(part))] if part.groups is None else part.groups
+        grouped = grouped or part.groups is not None
+        own = zip(range(len(part))) if part.groups is None else part.groups
         groups += [(number, group) for group in own]
         tasks |= dict.fromkeys(part.labels)
     labels, names = {}, {}
@@ -190,27 +192,26 @@ def concatenate(*parts: LabelledSentences) -> LabelledSentences:
         labels[task], union = _joined(task, parts)
         if union:
             names[task] = union
-    documents = groups if any(part.groups is not None for part in parts) else None
-    return LabelledSentences(sentences, labels, documents, names)
+    return LabelledSentences(sentences, labels, groups if grouped else None, names)
 
 
 def _joined(task: str, parts: Sequence[LabelledSentences]) -> tuple[np.ndarray, list[str]]:
     """Labels of a task in all data sets, and the sorted union of their names, if any."""
     holders = [part for part in parts if task in part.labels]
     known = [part for part in holders if is_known(part.labels[task]).any()] or holders[:1]
-    union = sorted({name for part in known for name in part.names.get(task, ())})
     first, columns = known[0].labels[task], []
+    union = sorted(set().union(*(part.names.get(task, ()) for part in known)))
     for part in parts:
         column = np.full_like(first, np.nan if first.dtype.kind == "f" else -100,
                               shape=(len(part), *first.shape[1:]))
-        if any(part is one for one in known):
+        if part in known:
             column = part.labels[task]
             alike = column.dtype == first.dtype and column.shape[1:] == first.shape[1:]
             if not alike or bool(union) != (task in part.names):
                 own = part.names.get(task)
                 raise ValueError(
-                    f"labels[{task!r}] must be of one kind, with names in all data sets or "
-                    f"in none, got {column[:1]} of {own!r:.60} and {first[:1]} of {union!r:.60}")
+                    f"labels[{task!r}] must be of one kind, with names in all or none, "
+                    f"got {column[:1]} of {own!r:.60} and {first[:1]} of {union!r:.60}")
         if union and task in part.names:
             place = np.searchsorted(union, part.names[task])
             column = np.where(column < 0, column, np.take(place, column, mode="clip"))
@@ -281,9 +282,8 @@ def _blocks(data: LabelledSentences) -> list[list[int]]:
 def _normalised(sentence: str) -> str:
     """The text by which sentences are the same, however it is spelled in Unicode."""
     text = unicodedata.normalize("NFKC", sentence)
-    if not text.isascii():  # what joins, parts or hides nothing that is seen
-        text = "".join(one for one in text if unicodedata.category(one) != "Cf")
-    return " ".join(text.casefold().split())
+    shown = "".join(one for one in text if unicodedata.category(one) != "Cf")
+    return " ".join(shown.casefold().split())
 
 
 def assert_no_leakage(*splits: LabelledSentences) -> None:

@@ -147,8 +147,8 @@ BAD: list[tuple[Any, ...]] = [
       for wrong in (None, NAN, b"bytes", 3, ["nested"], np.float64(1))),
     *(("LabelledSentences.labels", r"labels\['genre'\] .*" + error, {"genre": values})
       for error, values in (
-          (r"must be \(3,\) labels or \(3, L\) vectors, got \(2,\)", [0, 1]),
-          (r"vectors, got \(\)", 3), (r"got \(N, 1\); give np.ravel", [[0], [1], [2]]),
+          (r"must be \(3,\) or, for vectors, \(3, L\), got \(2,\)", [0, 1]),
+          (r"\(3, L\), got \(\)", 3), (r"got \(N, 1\); give np.ravel", [[0], [1], [2]]),
           ("got bool; two classes are ids: ", [True, False, True]),
           ("got True; two classes are ids: ", [True, None, False]),
           (r"got \['a'\]; lists of names become 0 and 1", [["a"], ["b", "c"], []]),

@@ -259,7 +259,7 @@ def test_the_address_is_set_everywhere_and_changed(tmp_path: Path) -> None:
     documents.main(["cells"], tmp_path)
     assert page.read_text("utf-8") == f"# Sentences\n\n{PAPER}"
     assert [cell.source for cell in documents.read(notebook).cells] == [
-        "# Show it", gates.FIRST_CELL, "import torch", "1 + 1"]
+        "# Show it\n\n**In short.** It is shown.", gates.FIRST_CELL, "import torch", "1 + 1"]
     assert [cell.source for cell in documents.read(task_3).cells if cell.cell_type == "code"] == [
         gates.FIRST_CELL, "import torch", "print(1)"]
     pages = [page, notebook, task_3]
@@ -272,7 +272,8 @@ def test_the_address_is_set_everywhere_and_changed(tmp_path: Path) -> None:
             assert page.read_text("utf-8") == (
                 f"# Sentences\n\n{BADGE.format(address)}\n{PAPER}")
         cells = documents.read(notebook).cells
-        assert cells[0].source == f"# Show it\n\n{BADGE.format(address)}".rstrip()
+        assert cells[0].source == (
+            f"# Show it\n\n{BADGE.format(address)}\n**In short.** It is shown.")
         assert f'REPOSITORY = "https://github.com/{address}"  #' in cells[1].source
         assert len(cells) == 4 and gates.setup_cell_first(documents.read(notebook)) == []
         assert task_3.read_text("utf-8").count(f'"https://github.com/{address}"') == 1

@@ -58,12 +58,6 @@ def test_maps_draw_each_point_once_in_its_colour_and_no_class_on_top() -> None:
     assert axes[0].get_legend() is None and words(axes[1].get_legend().get_texts()) == TEN[:3]
 
 
-def test_heat_maps_write_each_value_in_its_place() -> None:
-    cosines = np.array([[1.0, 0.25], [-0.5, 1.0]])
-    axis, _ = drawn(figures.plot_cosines(cosines, ["first", "second"], "finding"))
-    assert words(axis.texts) == ["1.00", "0.25", "-0.50", "1.00"]
-
-
 def test_pairs_have_a_bar_at_each_mean() -> None:
     cosines = {"A": {"same": [0.8, 1.0], "other": [0.0, 0.1]}}
     (axis,) = drawn(figures.plot_pairs(cosines, "finding"))
