@@ -14,7 +14,7 @@ from experiments import similarity_table
 from experiments.analysis import gain, score
 from experiments.page import table
 from experiments.records import RESULTS, read_records
-from experiments.task_3 import DEPTHS, SINGLE, drift_of, label_gain
+from experiments.task_3 import DEPTHS, FULL, SINGLE, drift_of, label_gain
 from experiments.task_4 import scarce_arms
 from experiments.train import LABELS
 
@@ -49,13 +49,14 @@ def findings() -> str:
         "- **The vectors know the source better than the meaning.** A linear model on them gets "
         f"{probe(MODEL, 'genre', 'accuracy'):.0f} % of genres and "
         f"{probe(MODEL, 'sentiment', 'accuracy'):.0f} % of sentiments right; one human rater "
-        f"agrees with the others on {human:.0f} %. For {nearer} of {len(negated)} sentences the "
-        "opposite is closer than a paraphrase.",
+        f"gets {human:.0f} % of sentiments right. In {nearer} of {len(negated)} cases a sentence "
+        "is nearer to its negation than to a paraphrase.",
         "- **Training the encoder helps**: genre rises from "
         f"{frozen['genre']:.1f} to {tuned['genre']:.1f}, sentiment from "
         f"{frozen['sentiment']:.1f} to {tuned['sentiment']:.1f}.",
-        f"- **A second task does not**: {both(SINGLE)}, with the same learning rate. But "
-        f"one model gives both answers, and two take {times_as_long():.1f} times as long.",
+        f"- **A second task shows no gain**: {both(SINGLE)}, with the same learning rate (with "
+        f"the one that validation chose for both, {both(FULL)}). But one model gives both "
+        f"answers, and two take {times_as_long():.1f} times as long.",
         "- **The lower three of six layers can be frozen** with no measurable difference "
         f"({lost('3')}). Freezing the whole encoder costs both tasks ({lost('all 6')}).",
         "- **Freezing a head does not protect its task.** While sentiment trained on, the frozen "
@@ -110,7 +111,7 @@ ANSWERS = {
                   "The lower half, to save time. A frozen encoder costs both tasks; a frozen head "
                   "forgets."),
     "Task_4.ipynb": ("How is it trained, and does a second task help?",
-                     "An ordinary loop and three lines; no, but one model replaces two."),
+                     "An ordinary loop with three changes; no gain, but one model replaces two."),
 }
 
 
@@ -165,7 +166,8 @@ def exercise() -> str:
          "A linear layer on the token vectors, before they are averaged.",
          where(TASK_2, "2.11")),
         ("One model or two?",
-         "One, where each sentence needs both answers: half the weights and time, equal scores.",
+         "One, where each sentence needs both answers: half the weights and time, and no "
+         "measurable difference in scores.",
          where(TASK_2, "2.10") + "; " + where(TASK_4, "4.7")),
         ("Everything frozen?", "Nothing learns.", where(TASK_3, "3.2")),
         ("The encoder frozen?",
@@ -182,7 +184,8 @@ def exercise() -> str:
          "Each task alone says the same.", where(TASK_3, "3.6")),
         ("A case of transfer learning",
          "Take a model trained on sentences. With 50 labels, train the heads first and then "
-         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder.",
+         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder, the best weights "
+         "being chosen on 889 validation sentences.",
          where(TASK_3, "3.8", "3.9", "3.10")),
         ("The training loop: assumptions, data, forward pass, metrics",
          "Alternating or joint batches; precision, recall, F1 and confusion for each task; right "
@@ -192,7 +195,8 @@ def exercise() -> str:
          f"No measurable gain for 50 or 200 sentiment labels beside 4,000 of genre ({fewer:+} and "
          f"{few:+}).", where(TASK_4, "4.10")),
         ("How to weight the losses?",
-         "Add them. No weights and no gradient method gained.", where(TASK_4, "4.9")),
+         "Add them. No weights and no gradient method gained (tried at 3e-4).",
+         where(TASK_4, "4.9")),
         ("Decisions and insights", "What was decided, and why.",
          where(TASK_3, "3.11") + "; " + where(TASK_4, "4.17")),
         ("An environment that others can replicate",
@@ -231,9 +235,9 @@ def speed() -> str:
     training = records["train"]["rows"]["float32"]["ours, equal setting"]["ratios"]
     usual, grouped = (np.median(training[name]) for name in ("Trainer", "Trainer, length-grouped"))
     return (f"In fp32 (32-bit numbers), `encode` is {encode:.1f} times as fast as the "
-            f"sentence-transformers library at its best batch size, and `fit` {usual:.1f} times "
-            f"as fast as Hugging Face's Trainer, {grouped:.1f} times where that groups by length "
-            "([benchmarks](benchmarks/README.md)).")
+            f"sentence-transformers library at its best batch size, and `fit` {grouped:.1f} times "
+            "as fast as Hugging Face's Trainer where that groups sentences by length, "
+            f"{usual:.1f} times where it does not ([benchmarks](benchmarks/README.md)).")
 
 
 def helpers() -> str:

@@ -14,6 +14,7 @@ from experiments.statements import ROOT, Pairs, ahead, apart, behind, level
 from experiments.studies import domain_arm
 from experiments.task_3 import DEPTHS, FULL, SINGLE, drift_curves, drift_of, label_gain, other_genre
 from experiments.task_3_figures import features
+from experiments.task_3_page import faster
 from experiments.train import splits
 from mtl_helpers import GENRES
 
@@ -51,8 +52,11 @@ def scenarios() -> Pairs:
          -0.025 < own["genre"].value < -0.015 and -0.035 < own["sentiment"].value < -0.025
          and all(map(behind, own.values()))),
         ("and the other task nothing that we can measure", all(map(level, others))),
-        ("Freezing a head that was trained first makes no measurable difference to either task",
-         all(map(level, trained)))]
+        ("Freezing a head that was trained first makes no measurable difference to either task at "
+         "this learning rate", all(map(level, trained))),
+        ("a frozen sentiment head is 1.7 ± 1.4 points behind",
+         f"{gain('sentiment', SINGLE, ('freezing', 'sentiment-head-trained')):+}".split()
+         == ["−1.7", "±", "1.4"])]
 
 
 def kept_heads() -> Pairs:
@@ -104,7 +108,7 @@ def remedies() -> Pairs:
          change["small-rate"].mean() > -0.011),
         ("but sentiment gains less on average", learnt["small-rate"] < learnt["none"]),
         ("with the pull, two points of the four remain", -0.025 < change["l2-sp"].mean() < -0.015),
-        ("Between the remedies there is no measurable difference for genre",
+        ("between any two of them there is no measurable difference for genre",
          not any(apart(one, other) for one, other in combinations(tried, 2))),
         ("A head left free under old sentences or old answers does as well",
          not any(apart(ends[name], ends[name.split("-")[0]]) for name in FREE)),
@@ -126,6 +130,10 @@ def caches() -> Pairs:
          all(2.7 < rows["layers:4, kept"]["faster than full"] < 3.6 for rows in both)),
         ("with two, the cache is hardly worth its memory",
          all(rows["layers:2, kept"]["faster than layers:2"] < 1.3 for rows in both)),
+        ("three epochs of everything take 7.1 times as long as filling a cache and 20 epochs of "
+         "the heads from it (bf16)", round(faster("encoder", 20), 1) == 7.1),
+        ("which is most of the time of a whole training",
+         half["encoder, kept"]["fill_seconds"] > 20 * half["encoder, kept"]["seconds"]),
         ("Filling it takes as long as one forward epoch",
          all(0.8 < rows["encoder, kept"]["fill_seconds"] / rows["encoder"]["seconds"] < 1.3
              for rows in both))]
@@ -135,21 +143,19 @@ def depths() -> Pairs:
     """Half of the layers can be frozen."""
     lost, beside, brought = {}, {}, {}
     for task in LABELS:
-        whole = gain(task, FULL, ENCODER)
+        whole = gain(task, SINGLE, ENCODER)
         for name in FEWER:
             lost[name, task] = gain(task, FULL, ("freezing", name))
             beside[name, task] = gain(task, SINGLE, ("freezing", name))
-            brought[name, task] = 1 - lost[name, task].value / whole.value
+            brought[name, task] = round(100 - 100 * beside[name, task].value / whole.value)
     lower = [lost[name, task] for name in FEWER[2:] for task in LABELS]
     genre, sentiment = (beside["layers-3", task] for task in LABELS)
-    kept = [round(score(*ENCODER, task).value / score(*FULL, task).value, 2) for task in LABELS]
+    kept = [round(score(*ENCODER, task).value / score(*SINGLE, task).value, 2) for task in LABELS]
     return [
-        ("Training the top layer alone gives two thirds of the possible gain in genre and half in "
-         "sentiment",
-         0.6 < brought["layers-5", "genre"] < 0.72
-         and 0.45 < brought["layers-5", "sentiment"] < 0.56),
-        ("two layers give at least four fifths",
-         all(brought["layers-4", task] > 0.79 for task in LABELS)),
+        ("Training the top layer alone gives 63 % of the possible gain in genre and 45 % in "
+         "sentiment", [brought["layers-5", task] for task in LABELS] == [63, 45]),
+        ("two layers give 80 and 69 %",
+         [brought["layers-4", task] for task in LABELS] == [80, 69]),
         ("three leave no measurable difference", all(map(level, lower))),
         ("Freezing four layers costs two points of sentiment",
          {key for key, one in beside.items() if behind(one)} == {
@@ -160,15 +166,15 @@ def depths() -> Pairs:
          -0.025 < beside["layers-4", "sentiment"].value < -0.015),
         ("freezing three costs at most one point of genre and two of sentiment, by the intervals",
          genre.margin - genre.value < 0.01 and sentiment.margin - sentiment.value < 0.02),
-        ("Freezing the lower half costs little or nothing",
-         all(one.value > -0.005 for one in lower)),
-        ("The bottom layers, as many as time demands, because that costs little",
-         lost["layers-4", "genre"].value > -0.006 and lost["layers-4", "sentiment"].value > -0.013),
-        ("where we keep 96 % of genre and 91 % of sentiment", kept == [0.96, 0.91])]
+        ("Freezing the lower half costs nothing that we can measure",
+         level(genre) and level(sentiment)),
+        ("The bottom three layers cost nothing that we can measure, and a fourth two points of "
+         "sentiment", level(genre) and level(sentiment)),
+        ("where we keep 96 % of genre and 90 % of sentiment", kept == [0.96, 0.90])]
 
 
 def rates_and_stages() -> Pairs:
-    """No learning rate for each layer, and no order of stages, gains."""
+    """Neither a learning rate for each layer nor an order of stages helps."""
     decays = ("decay-0.9", "decay-0.8", "decay-2.6")
     beside = {(name, task): gain(task, SINGLE, ("freezing", name))
               for name in (*decays, "lp-ft", "gradual") for task in LABELS}
@@ -225,8 +231,10 @@ def few_labels() -> Pairs:
          max(sentiment[50]) < 0.025 and all(0.06 < value < 0.075 for value in sentiment[4000])),
         ("With 50, training the heads first is ahead in both tasks in every seed",
          np.greater(tuned, frozen).all()),
-        ("for everything at once the difference is not measurable",
-         all(level(few[50, "full", task]) for task in LABELS)),
+        ("for everything at once the runs differ so much (± 8.6) that no difference can be "
+         "measured",
+         all(level(few[50, "full", task]) and round(100 * few[50, "full", task].margin, 1) == 8.6
+             for task in LABELS)),
         ("chosen on 889 validation sentences", len(range(0, len(splits()[1]), 4)) == 889),
         ("chosen on all 3,555 validation sentences", len(splits()[1]) == 3555),
         ("the best of three for LP-FT with 50, seed 0",

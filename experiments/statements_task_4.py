@@ -114,7 +114,7 @@ def weights() -> Pairs:
     steps = read_records("benchmarks")["methods"]["rows"]
     plain = ("log_k", "uncertainty", "PCGrad", "UPGrad")
     return [
-        ("No other weights of the losses and no gradient method change that",
+        ("No other weights of the losses and no gradient method change that (tried at 3e-4)",
          not any(one.value > one.margin for one in found.values())),
         ("when sentiment counts three times, genre loses a point; the other way round, sentiment "
          "loses five",
@@ -140,7 +140,9 @@ def few_labels_and_a_third_task() -> Pairs:
         ("both means are lower beside genre, and both intervals contain 0",
          all(one.value < 0 and level(one) for one in scarce)),
         ("On tweets the model agrees with the mean rating as well as a single human does; "
-         "elsewhere it is worse than a human and far better than VADER",
+         "elsewhere it is worse than a human and far better than VADER (which was made for tweets, "
+         "and is nearly as good there)", 0 < (alone - vader)[tweet] < 0.02),
+        ("elsewhere it is worse than a human and far better than VADER",
          abs(alone - human)[tweet] < 0.01 and (alone < human - 0.05)[rest].all()
          and (alone > vader + 0.1)[rest].all()),
         ("r is lower by two points on editorials and by less than one elsewhere",
@@ -192,8 +194,8 @@ def similarity() -> Pairs:
         margin = np.hypot(*(seed_margin(values) for values in pair))
         changes.append(Estimate(pair[1].mean() - pair[0].mean(), float(margin), len(pair[1])))
     return [
-        ("Training to sort sentences ruins search by similarity", lost < start - 10),
-        ("One more task, in two lines, keeps it", kept > start - 3),
+        ("Training to sort sentences harms search by similarity", lost < start - 10),
+        ("One more task, in two lines, restores most of it", kept - lost > 0.75 * (start - lost)),
         ("and the two tasks' scores do not change measurably", all(map(level, changes)))]
 
 
