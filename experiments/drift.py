@@ -28,6 +28,7 @@ from experiments.train import BATCH_SIZE, SENTENCES, Setting, splits, train, wit
 from mtl_helpers import (
     LabelledSentences,
     MultiTaskModel,
+    SimilarityHead,
     TrainingConfig,
     evaluate,
     fit,
@@ -62,7 +63,7 @@ class DriftSetting:
         return next(task for task in LABELS if task != self.frozen)
 
 
-REMEDIES = ("none", "encoder", "replay", "small-rate", "l2-sp", "distillation")
+REMEDIES = ("none", "encoder", "replay", "small-rate", "l2-sp", "distillation", "similarity")
 FREE = ("replay-free", "distillation-free")  # with these the old task's head can go on learning
 
 
@@ -175,9 +176,14 @@ def train_on(setting: DriftSetting, model: MultiTaskModel, data: LabelledSentenc
         "schedule": "proportional" if setting.method == "replay" else "joint",
         "validate_every": EVERY, "progress": False} | settings)
     backward = {"l2-sp": penalty, "distillation": distillation}.get(setting.method)
+    learner = model
+    if setting.method == "similarity":  # the vectors from before are labels of a task more
+        data.labels["similarity"] = model.encoder.encode(data.sentences)
+        near = SimilarityHead(model.encoder.embedding_dim)
+        learner = MultiTaskModel(model.encoder, {**model.heads, "similarity": near})
     dtype = resolve_dtype(next(model.parameters()).device, config.dtype) or torch.float32
     before, reports = say(model, scored.sentences), evaluate(model, scored, dtype)
-    history = fit(model, data, scored, config, backward and backward(model, setting.frozen))
+    history = fit(learner, data, scored, config, backward and backward(model, setting.frozen))
     scores = [(0, {task: report.macro_f1 for task, report in reports.items()})]
     scores += [(row["step"], {task: found["macro_f1"] for task, found in row["validation"].items()})
                for row in history.epochs]
@@ -185,7 +191,7 @@ def train_on(setting: DriftSetting, model: MultiTaskModel, data: LabelledSentenc
         "config": asdict(setting) | {"trained": setting.trained, "encoder_lr": config.encoder_lr,
                                      "dtype": str(dtype).removeprefix("torch.")},
         "labels": {task: sum(step["labels"].get(task, 0) for step in history.steps)
-                   for task in data.labels},
+                   for task in LABELS if task in data.labels},
         "macro_f1": [{"step": step} | {task: round(value, 5) for task, value in found.items()}
                      for step, found in scores],
         "before": before, "after": say(model, scored.sentences)}

@@ -51,6 +51,12 @@ ARMS = [  # the run, how many seeds it has, and what the table calls it
     (replace(BASE, arm="rate-0.0003", encoder_lr=3e-4), 3, "learning rate 3e-4"),
     (replace(BASE, arm="sentences-all", sentences=None, passes=HEADLINE), 3,
      "16,592 sentences, four times the steps"),
+    # Few sentences: the heads first, then everything, as in Task 3, whose runs these are again.
+    *((replace(BASE, arm=f"few-{count}", sentences=count, policy="lp-ft", select="mean",
+               similarity=None), 3, f"{count} sentences, the heads first") for count in (50, 200)),
+    *((replace(BASE, arm=f"few-{count}-kept", sentences=count, policy="lp-ft", select="mean",
+               similarity=1.0), 3, f"{count} sentences, the heads first, SimilarityHead")
+      for count in (50, 200)),
 ]
 
 

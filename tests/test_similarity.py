@@ -57,7 +57,8 @@ def test_runs_are_listed_once_the_first_seed_of_all_before_the_second() -> None:
     for run in runs:  # one factor at a time
         changed = [name for name in ("sentences", "policy", "encoder_lr", "similarity")
                    if getattr(run, name) != getattr(similarity.BASE, name)]
-        assert len(changed) == (run.arm not in ("base", "published"))
+        if not run.arm.startswith("few-"):  # those of Task 3, with and without a task more
+            assert len(changed) == (run.arm not in ("base", "published"))
 
 
 def test_the_table_has_a_row_for_each_arm_that_is_recorded(monkeypatch) -> None:
