@@ -74,7 +74,10 @@ def paired_test(true: np.ndarray, first: np.ndarray, second: np.ndarray,
 
 
 def runs(study: str, name: str) -> list[dict[str, Any]]:
-    """The records of all seeds of an arm, at the rate chosen for it; [] until all are there."""
+    """The records of all seeds of an arm, at the rate chosen for it; [] until all are there.
+
+    Of a study that has no rates to choose from (SetFit, similarity) those there are.
+    """
     for setting, seeds, rate_of in ARMS:
         if (setting.study, setting.arm) == (study, name):
             rate = tuned_rate(setting, rate_of)
@@ -84,7 +87,10 @@ def runs(study: str, name: str) -> list[dict[str, Any]]:
             names = [replace(setting, encoder_lr=rate, seed=seed).name
                      for seed in range(seeds)]
             return [records[name] for name in names] if set(names) <= records.keys() else []
-    raise ValueError(f"no arm {name!r} in study {study!r}")
+    found = [run for run in read_records(study).values() if run["config"].get("arm") == name]
+    if not found:
+        raise ValueError(f"no arm {name!r} in study {study!r}")
+    return sorted(found, key=lambda run: run["config"]["seed"])
 
 
 def predictions(records: list[dict[str, Any]], task: str, part: str = "test") -> np.ndarray:

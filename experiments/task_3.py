@@ -67,6 +67,7 @@ REMEDY_NAMES = {"none": "nothing", "encoder": "encoder frozen too",
                 "small-rate": "a tenth of the learning rate",
                 "l2-sp": "a pull to the start (L2-SP)",
                 "distillation": "the head held to its old answers",
+                "similarity": "vectors held to what they were (SimilarityHead)",
                 "replay-free": "a tenth of old sentences, the head free",
                 "distillation-free": "its old answers, the head free"}
 

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
+from experiments import similarity_table
 from experiments.analysis import gain, runs, score
 from experiments.drift import FREE, REMEDIES
 from experiments.page import table
@@ -119,6 +122,45 @@ def few_labels() -> str:
             rows.append((f"{size:,}", *cells))
     return table(("training sentences", "genre: heads first", "everything",
                   "sentiment: heads first", "everything"), rows, text=0)
+
+
+def methods() -> str:
+    """What people use for few labels beside a frozen encoder, and what it leaves of similarity.
+
+    A row for each way whose three seeds are recorded.
+    """
+    rows: list[tuple[object, ...]] = []
+    (before,) = similarity_table.values(similarity_table.BEFORE)["STS-B"]
+    for size in (50, 200):
+        frozen = ("labels", f"encoder-{size}")
+        rows.append((f"{size}, encoder frozen: macro-F1",
+                     *(score(*frozen, task) for task in LABELS), f"{before:.1f}"))
+        for title, arm in few_arms(size).items():
+            gains = [f"{gain(task, frozen, arm, by_seed=True):+}" for task in LABELS]
+            rows.append((f"{size}, {title}", *gains, similarity_after(runs(*arm))))
+    return table(("training sentences, method", "genre", "sentiment", "STS-B afterwards"), rows)
+
+
+def few_arms(size: int) -> dict[str, Arm]:
+    """The arms of so many sentences whose similarity was measured, with three seeds each."""
+    recorded = {run["config"]["arm"] for study in ("setfit", "similarity")
+                for run in read_records(study).values()}
+    named = {"SetFit": ("setfit", f"setfit-{size}"),
+             "heads first": ("similarity", f"few-{size}"),
+             "heads first, with SimilarityHead": ("similarity", f"few-{size}-kept")}
+    return {title: arm for title, arm in named.items()
+            if arm[1] in recorded and len(runs(*arm)) == 3}
+
+
+def similarity_after(records: list[dict]) -> str:
+    """The mean STS-B of runs, in points; SetFit has a model for genre and one for sentiment."""
+    if "stsb" in records[0]:
+        return points(float(np.mean([run["stsb"]["reporting"] for run in records])))
+    found = []
+    for task in LABELS:
+        values = [run["similarity"][task]["stsb"]["reporting"] for run in records]
+        found.append(points(float(np.mean(values))))
+    return " and ".join(found)
 
 
 def domains() -> str:
