@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from sklearn.linear_model import LogisticRegression
+
 import mtl_helpers as mtl
 
 
@@ -23,11 +25,11 @@ if not Path("my-model").exists():
     model = mtl.MultiTaskModel(encoder, heads)
     mtl.fit(model, train, validation, mtl.TrainingConfig(epochs=4, schedule="alternating"))
     for task, report in mtl.evaluate(model, test).items():
-        probe = mtl.linear_probe(before, train.labels[task], unseen)
-        right = (probe == test.labels[task])[test.labels[task] >= 0].mean()
-        commonest = report.confusion.sum(axis=1).max() / report.n
-        print(f"{task}: {report.accuracy:.0%} right, "
-              f"a linear probe {right:.0%}, the commonest class {commonest:.0%}")
+        known, asked = train.labels[task] >= 0, test.labels[task] >= 0
+        probe = LogisticRegression().fit(before[known], train.labels[task][known])
+        right = probe.score(unseen[asked], test.labels[task][asked])
+        most = report.confusion.sum(axis=1).max() / report.n  # always the commonest class
+        print(f"{task}: {report.accuracy:.0%} right; a probe {right:.0%}, one guess {most:.0%}")
     model.save_pretrained("my-model")
 
 mine = ["The printer ruined the day, as Maria wrote in May.", "The dinner was perfect."]

@@ -19,6 +19,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from transformers import AutoModel, PreTrainedConfig
 
 from experiments.join_mpnet import FOLDER as JOINED_MPNET
+from experiments.probe import linear_probe
 from experiments.records import add_record, find_record
 from mtl_helpers import (
     GENRES,
@@ -26,7 +27,6 @@ from mtl_helpers import (
     LabelledSentences,
     SentenceEncoder,
     bootstrap_interval,
-    linear_probe,
     load_corpus,
     score_classification,
     split_corpus,

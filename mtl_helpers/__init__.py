@@ -19,7 +19,6 @@ from .evaluation import (
     TaskReport,
     bootstrap_interval,
     evaluate,
-    linear_probe,
     score_classification,
     score_regression,
 )
@@ -43,9 +42,8 @@ __all__ = [
     "MultiTaskModel", "Prediction", "RegressionHead", "RegressionReport", "SentenceEncoder",
     "SimilarityHead", "SimilarityReport", "StaticWeighting", "TaskReport", "TrainingConfig",
     "TrainingDiverged", "UncertaintyWeighting", "assert_no_leakage", "best_accuracy",
-    "bootstrap_interval", "concatenate", "evaluate", "fit", "freeze", "linear_probe",
-    "load_checkpoint", "load_corpus", "load_ratings", "make_sentences", "oracle",
-    "parameter_groups", "plan_epoch", "pool", "resolve_dtype", "save_checkpoint",
-    "score_classification", "score_regression", "split_corpus", "split_indices", "task_losses",
-    "unfreeze",
+    "bootstrap_interval", "concatenate", "evaluate", "fit", "freeze", "load_checkpoint",
+    "load_corpus", "load_ratings", "make_sentences", "oracle", "parameter_groups",
+    "plan_epoch", "pool", "resolve_dtype", "save_checkpoint", "score_classification",
+    "score_regression", "split_corpus", "split_indices", "task_losses", "unfreeze",
 ]

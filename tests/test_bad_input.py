@@ -82,8 +82,6 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
     "score_classification": (mtl.score_classification, SCORED | {"labels": ["a", "b"]}),
     "score_regression": (mtl.score_regression, {"true": np.ones(3), "predicted": np.ones(3)}),
     "bootstrap_interval": (mtl.bootstrap_interval, SCORED),
-    "linear_probe": (mtl.linear_probe, {"train_embeddings": np.eye(3), "train_ids": IDS,
-                                        "embeddings": np.eye(3)}),
     "evaluate": (lambda data: mtl.evaluate(MODEL, data), {"data": DATA}),
     **{name: (getattr(calibration, name), {"true": IDS, "probabilities": PROBABILITIES})
        for name in ("reliability", "expected_calibration_error", "brier_score",
@@ -254,7 +252,6 @@ BAD: list[tuple[Any, ...]] = [
     ("bootstrap_interval.metric", "metric must be accuracy or macro_f1 .* got VALUE", "f1"),
     ("bootstrap_interval.groups", "groups must hold 3 ids, got 1", [1]),
     ("bootstrap_interval.n_resamples", ".* n_resamples at least 1, got 'macro_f1' and 0", 0),
-    ("linear_probe.train_ids", ".*at least 2 classes", [1, 1, 1]),
     ("evaluate.data", r"labels\['genre'\] must be \(3,\) ids below 3, or -100 .* got 9",
      data(genre=[0, 1, 9])),
     ("reliability.true", LABELLED, [0, 1], [-100] * 3),
@@ -301,7 +298,7 @@ def test_without_it_each_call_is_good(name: str, tmp_path, monkeypatch) -> None:
 ANYTHING = set("""
 TrainingConfig.select TrainingConfig.progress bootstrap_interval.seed evaluate.dtype evaluate.model
 evaluate.tokens_per_batch
-freeze.model linear_probe.embeddings linear_probe.train_embeddings load_checkpoint.folder
+freeze.model load_checkpoint.folder
 parameter_groups.encoder_lr parameter_groups.head_lr parameter_groups.layer_decay
 parameter_groups.weight_decay plan_epoch.epoch plan_epoch.lengths plan_epoch.seed
 pool.attention_mask pool.token_embeddings resolve_dtype.device split_corpus.seed split_indices.seed

@@ -1,11 +1,16 @@
-"""The recorded baselines: the cheap arms come out again."""
+"""The recorded baselines, whose cheap arms come out again, and the linear probe."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import sparse
+from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
 
 from experiments import baselines, records
+from experiments.probe import linear_probe
 from experiments.train import LABELS, splits
 
 RECORDS = records.read_records("baselines")
@@ -39,3 +44,41 @@ def test_the_cheap_arms_come_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert baselines.vader()["test"] == RECORDS["vader"]["test"]
     assert baselines.vader_tweets()["predicted"] == RECORDS["vader-tweets"]["predicted"]
     assert baselines.human()["test"] == RECORDS["human"]["test"]
+
+
+# The probe
+
+
+def clouds(n: int, k: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Embeddings (N, 6) around a centre for each of K classes, and the classes in turn."""
+    true = np.arange(n) % k
+    return np.eye(6)[true] + np.random.default_rng(seed).normal(size=(n, 6)), true
+
+
+def test_a_probe_has_the_strength_that_is_best_on_a_held_out_quarter() -> None:
+    embeddings, true = clouds(200)
+    others = clouds(100, seed=1)[0]
+    ((fitted, held),) = StratifiedShuffleSplit(1, test_size=0.25, random_state=0).split(
+        embeddings, true)
+    found = {}
+    for c in (0.1, 1, 10, 100):
+        probe = LogisticRegression(C=c, max_iter=2000).fit(embeddings[fitted], true[fitted])
+        predicted = probe.predict(embeddings[held])
+        found[c] = metrics.f1_score(true[held], predicted, average="macro")
+    best = LogisticRegression(C=max(found, key=found.get), max_iter=2000).fit(embeddings, true)
+    predicted = linear_probe(embeddings, true, others)
+    np.testing.assert_array_equal(predicted, best.predict(others))
+    masked = np.append(true, [-100, -100])
+    more = sparse.csr_array(np.vstack([embeddings, np.full((2, 6), 50.0)]))
+    assert (linear_probe(more, masked, sparse.csr_array(others)) == predicted).all()
+
+
+@pytest.mark.parametrize(("n", "extra"), [(12, []), (7, []), (40, [5])])
+def test_a_probe_of_too_few_sentences_to_hold_some_out_has_strength_one(
+    n: int, extra: list[int]
+) -> None:
+    embeddings, true = clouds(n)
+    true[: len(extra)] = extra  # a class of one sentence
+    plain = LogisticRegression(max_iter=2000).fit(embeddings, true)
+    others = clouds(100, seed=1)[0]
+    assert (linear_probe(embeddings, true, others) == plain.predict(others)).all()

@@ -1,4 +1,4 @@
-"""Reports, intervals, the probe: against scikit-learn, loops and by hand."""
+"""Reports and intervals: against scikit-learn, loops and by hand."""
 
 from __future__ import annotations
 
@@ -11,16 +11,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse, stats
+from scipy import stats
 from sklearn import metrics
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit
 
 from mtl_helpers.evaluation import (
     bootstrap_interval,
     evaluate,
     is_known,
-    linear_probe,
     resampled_scores,
     score_classification,
     score_regression,
@@ -258,41 +255,3 @@ def test_an_interval_leaves_out_sentences_without_label_and_their_documents() ->
     groups = (np.arange(300) ** 2 // 700).tolist()  # documents of different lengths
     alone = bootstrap_interval(true[100:], predicted[100:], groups=groups[100:])
     assert bootstrap_interval(masked, predicted, groups=groups) == alone
-
-
-# The probe
-
-
-def clouds(n: int, k: int = 4, seed: int = 0) -> Pair:
-    """Embeddings (N, 6) around a centre for each of K classes, and the classes in turn."""
-    true = np.arange(n) % k
-    return np.eye(6)[true] + np.random.default_rng(seed).normal(size=(n, 6)), true
-
-
-def test_a_probe_has_the_strength_that_is_best_on_a_held_out_quarter() -> None:
-    embeddings, true = clouds(200)
-    others = clouds(100, seed=1)[0]
-    ((fitted, held),) = StratifiedShuffleSplit(1, test_size=0.25, random_state=0).split(
-        embeddings, true)
-    found = {}
-    for c in (0.1, 1, 10, 100):
-        probe = LogisticRegression(C=c, max_iter=2000).fit(embeddings[fitted], true[fitted])
-        predicted = probe.predict(embeddings[held])
-        found[c] = metrics.f1_score(true[held], predicted, average="macro")
-    best = LogisticRegression(C=max(found, key=found.get), max_iter=2000).fit(embeddings, true)
-    predicted = linear_probe(embeddings, true, others)
-    np.testing.assert_array_equal(predicted, best.predict(others))
-    masked = np.append(true, [-100, -100])
-    more = sparse.csr_array(np.vstack([embeddings, np.full((2, 6), 50.0)]))
-    assert (linear_probe(more, masked, sparse.csr_array(others)) == predicted).all()
-
-
-@pytest.mark.parametrize(("n", "extra"), [(12, []), (7, []), (40, [5])])
-def test_a_probe_of_too_few_sentences_to_hold_some_out_has_strength_one(
-    n: int, extra: list[int]
-) -> None:
-    embeddings, true = clouds(n)
-    true[: len(extra)] = extra  # a class of one sentence
-    plain = LogisticRegression(max_iter=2000).fit(embeddings, true)
-    others = clouds(100, seed=1)[0]
-    assert (linear_probe(embeddings, true, others) == plain.predict(others)).all()

@@ -17,6 +17,7 @@ def test_each_exercise_of_task_3_has_a_solution() -> None:
     assert len(SOLUTIONS) == len(re.findall(r"^\d\. ", exercises, flags=re.M)) == 3
 
 
+@pytest.mark.documents
 @pytest.mark.parametrize(("code", "shown"), SOLUTIONS)
 def test_a_solution_of_task_3_prints_what_stands_below_it(
         code: str, shown: str, capsys: pytest.CaptureFixture) -> None:

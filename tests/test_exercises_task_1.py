@@ -35,6 +35,7 @@ def solved(number: str, page: dict[str, Any]) -> dict[str, Any]:
     return names
 
 
+@pytest.mark.documents
 def test_weighing_tokens_by_rarity_gains_nothing(page) -> None:
     rare = solved("1", page)["rare"]
     base = read_records("encoders")["all-MiniLM-L6-v2"]["probe"]
@@ -48,6 +49,7 @@ def test_who_does_what_to_whom_hardly_counts(page) -> None:
     assert swapped.mean() > max(np.mean(values) for values in kinds.values())
 
 
+@pytest.mark.documents
 def test_negations_as_wrong_partners_move_those_of_other_sentences_away(page) -> None:
     after = {kind: np.mean(values) for kind, values in solved("3", page)["after"].items()}
     record = read_records("contrastive")["negations-0"]["cosine_after"]

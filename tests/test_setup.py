@@ -96,7 +96,7 @@ SET_UP = ["-m venv --clear .venv", INSTALL]
 LINT = ["-m ruff check .", "-m mypy"]
 CORPUS = ["the corpus is read"]
 BROWSER = [f"{PIP} -c constraints.txt playwright>=1.50"]
-DOCUMENTS = ["-m pytest -m documents tests/test_documents.py"]
+DOCUMENTS = ["-m pytest -m documents"]
 
 
 def lane(folder: str, options: str) -> list[str]:

@@ -112,6 +112,7 @@ def test_an_ordinal_loss_knows_how_far_a_miss_is() -> None:
     assert right < names["by_one"]
 
 
+@pytest.mark.documents
 def test_half_of_the_labels_cost_what_the_solution_says() -> None:
     lost = solved("2", "cell-06", "cell-21")["lost"]
     for task, told in (("genre", 2.2), ("sentiment", 6.8)):

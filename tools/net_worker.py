@@ -267,8 +267,6 @@ def evaluate() -> Items:
         for name, groups in (("sentences", None), ("documents", np.arange(300) // 7)):
             yield f"interval, {metric}, seed {seed}, {name}", later(
                 "bootstrap_interval", true, guess, metric=metric, groups=groups, seed=seed)
-    vectors = random.normal(size=(300, 8)) + 0.5 * np.eye(8)[np.maximum(true, 0)]
-    yield "linear probe", later("linear_probe", vectors, true, vectors[::2])
 
 
 def calibration() -> Items:
