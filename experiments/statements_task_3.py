@@ -93,12 +93,12 @@ def remedies() -> Pairs:
         ends[name] = drift_of(name, "genre", "genre")
         change[name] = curve[:, -1] - curve[:, 0]  # (S,)
         learnt[name] = (other[:3, -1] - other[:3, 0]).mean()  # of the same three seeds
-    best = ("replay", "distillation")
+    best = ("replay", "distillation", "similarity")
     tried = [ends[name] for name in REMEDIES if name not in ("none", "encoder")]
     return [
-        ("With old sentences or old answers, genre ends within a point of where it was in every "
-         "seed",
-         all(abs(change[name]).max() < 0.01 for name in best)),
+        ("With old sentences, old answers or old vectors, genre ends within 1.1 points of where it "
+         "was in every seed",
+         all(abs(change[name]).max() < 0.011 for name in best)),
         ("That is four points above doing nothing, beyond the intervals",
          all(0.035 < ends[name].value - ends["none"].value < 0.045
              and apart(ends[name], ends["none"]) for name in best)),
