@@ -3,7 +3,9 @@
 import shutil
 from dataclasses import replace
 
+import datasets
 import numpy as np
+import pandas
 import pytest
 import torch
 from killed import forks, killed_before
@@ -277,7 +279,6 @@ def test_names_and_numbers_become_ids(given, ids, names):
 
 
 def test_columns_of_pandas_and_datasets_whatever_their_index():
-    pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame({"text": list("vwxyz"), "name": ["b", None, "a", "a", pandas.NA],
                               "id": pandas.array([1, None, 0, 2, 1], dtype="Int64")},
                              index=[7, 7, 3, 0, 1])
@@ -287,7 +288,6 @@ def test_columns_of_pandas_and_datasets_whatever_their_index():
     assert data.labels["id"].tolist() == [1, -100, 0, 2, 1] and data.sentences == list("vwxyz")
     assert data.labels["name"].tolist() == data.labels["kind"].tolist() == [1, -100, 0, 0, -100]
     assert data.labels["vector"].shape == (5, 2) and data.names["kind"] == ["a", "b"]
-    datasets = pytest.importorskip("datasets")
     rows = datasets.Dataset.from_dict({"text": ["x", "y"], "name": ["b", "a"], "id": [0, 1]})
     data = LabelledSentences(rows["text"], {"name": rows["name"], "id": rows["id"]})
     assert data.labels["name"].tolist() == [1, 0] and data.labels["id"].tolist() == [0, 1]

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from tiny import make_config, make_data, make_encoder, make_model, weights
 from transformers import AlbertConfig, AlbertModel, AutoModel, GPT2Config, T5Config
@@ -271,10 +272,14 @@ def t5():
     return AutoModel.from_config(config), make_encoder().tokenizer
 
 
+def lora(encoder):
+    """The encoder's backbone with adapters."""
+    return get_peft_model(encoder.backbone, LoraConfig(r=2, target_modules=["query", "value"]))
+
+
 def with_adapters():
     encoder = make_encoder()
-    encoder.backbone.peft_config = {}  # as peft's models have
-    return encoder.backbone, encoder.tokenizer
+    return lora(encoder), encoder.tokenizer
 
 
 @pytest.mark.parametrize(("parts", "reason"), [
@@ -285,6 +290,13 @@ def with_adapters():
 def test_a_kind_that_cannot_be_used_is_refused_when_the_encoder_is_made(parts, reason):
     with pytest.raises(ValueError, match=reason):
         SentenceEncoder(*parts())
+
+
+def test_adapters_that_are_merged_are_a_plain_backbone(tmp_path):
+    encoder = make_encoder()
+    merged = SentenceEncoder(lora(encoder).merge_and_unload(), encoder.tokenizer)
+    merged.save_pretrained(tmp_path)
+    assert np.allclose(load(tmp_path).encode(TEXTS), make_encoder().encode(TEXTS), atol=1e-6)
 
 
 @pytest.mark.parametrize("config", [
@@ -344,8 +356,7 @@ def test_heads_that_share_weights_with_another_or_the_encoder_are_refused():
 
 
 def add_adapter(model):
-    layer = model.encoder.backbone.encoder.layer[0].output
-    layer.dense = torch.nn.ModuleDict({"base_layer": layer.dense})  # as peft's LoRA does
+    lora(model.encoder)  # which changes the backbone in place
 
 
 UNLOADABLE = {
