@@ -54,9 +54,9 @@ def findings() -> str:
         "- **Training the encoder helps**: genre rises from "
         f"{frozen['genre']:.1f} to {tuned['genre']:.1f}, sentiment from "
         f"{frozen['sentiment']:.1f} to {tuned['sentiment']:.1f}.",
-        f"- **A second task shows no gain**: {both(SINGLE)}, with the same learning rate (with "
-        f"the one that validation chose for both, {both(FULL)}). But one model gives both "
-        f"answers, and two take {times_as_long():.1f} times as long.",
+        f"- **A second task shows no gain**: {both(SINGLE)} (genre and sentiment), with the "
+        f"same learning rate ({both(FULL)} with the one that validation chose for both). But one "
+        f"model gives both answers, and two take {times_as_long():.1f} times as long.",
         "- **The lower three of six layers can be frozen** with no measurable difference "
         f"({lost('3')}). Freezing the whole encoder costs both tasks ({lost('all 6')}).",
         "- **Freezing a head does not protect its task.** While sentiment trained on, the frozen "
@@ -77,8 +77,8 @@ def search() -> str:
         change = round(np.mean(keeping[task]), 1) - round(np.mean(sorting[task]), 1)
         changes.append(f"{change:+.1f}".replace("-", "\N{MINUS SIGN}"))
     return (
-        "- **Training to classify harms search; one more task restores most of it.** How well "
-        "cosines agree with people on similar sentences (STS-B, Spearman's correlation in points) "
+        "- **Training to classify harms search; one more task restores most of it.** Agreement "
+        "with people on similar sentences (STS-B, Spearman's correlation in points) "
         f"falls from {start} to {lost}. With "
         '`labels["similarity"] = encoder.encode(sentences)` before training, and the head '
         f'`"similarity": SimilarityHead(384)`, it is {kept}; genre changes by {changes[0]} and '
@@ -94,7 +94,7 @@ def example() -> str:
 def both(arm: tuple[str, str]) -> str:
     """What an arm with both tasks gains over the tasks alone: genre and sentiment."""
     genre, sentiment = (gain(task, ("arms", task), arm) for task in LABELS)
-    return f"{genre:+} in genre and {sentiment:+} in sentiment"
+    return f"{genre:+} and {sentiment:+}"
 
 
 def lost(depth: str) -> str:
@@ -153,14 +153,14 @@ def exercise() -> str:
     large = "all-mpnet-base-v2"
     rows = [
         ("Encode sentences as fixed-length vectors, and show them",
-         "Tokens, transformer, mean without the padding, length 1. Three sentences become an "
-         "array (3, 384), equal to the library's.", where(TASK_1, "1.1", "1.2", "1.3")),
+         "Tokens, transformer, mean without the padding, length 1: vectors equal to the "
+         "library's.", where(TASK_1, "1.1", "1.2", "1.3")),
         ("Which choices are made outside the transformer?",
          "Pooling and length matter most; scaling to length 1 hardly.", where(TASK_1, "1.10")),
         ("How do models compare?",
          f"{MODEL}: sentiment {probe(MODEL, 'sentiment', 'macro_f1'):.1f} at {speeds[MODEL]:.0f} "
          f"sentences a second. {large}: {probe(large, 'sentiment', 'macro_f1'):.1f} at "
-         f"{speeds[large]:.0f}. Two models of the exercise need the model hub.",
+         f"{speeds[large]:.0f}. The other two need the model hub.",
          where(TASK_1, "1.11", "1.12")),
         ("Extend it to several tasks",
          "A linear head for each task on the shared vector. Nothing else changes.",
@@ -177,8 +177,8 @@ def exercise() -> str:
          f"It costs both tasks ({lost('all 6')}). Train the heads on vectors that are computed "
          "once.", where(TASK_3, "3.2", "3.4")),
         ("One head frozen?",
-         "The head keeps its weights, not its task. Mix in old sentences, or hold the head to its "
-         "old answers.", where(TASK_3, "3.3")),
+         "The head keeps its weights, not its task. Mix in old sentences, or keep its old answers "
+         "or vectors.", where(TASK_3, "3.3")),
         ("Which layers to train, which to freeze, and why?",
          "Freeze nothing, or the lower half to save time; the encoder if another task must not "
          "change.", where(TASK_3, "3.5", "3.10")),
@@ -187,12 +187,11 @@ def exercise() -> str:
          "Each task alone says the same.", where(TASK_3, "3.6")),
         ("A case of transfer learning",
          "Take a model trained on sentences. With 50 labels, train the heads first and then "
-         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder, the best weights "
-         "being chosen on 889 validation sentences.",
+         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder (weights chosen on "
+         "889 validation sentences).",
          where(TASK_3, "3.8", "3.9", "3.10")),
         ("The training loop: assumptions, data, forward pass, metrics",
-         "Alternating or joint batches; precision, recall, F1 and confusion for each task; right "
-         "answers known for synthetic sentences.",
+         "Alternating or joint batches; precision, recall, F1 and confusion for each task.",
          where(TASK_4, "4.1", "4.2", "4.3", "4.4", "4.5")),
         ("Much data for A, little for B?",
          f"No measurable gain for 50 or 200 sentiment labels beside 4,000 of genre ({fewer:+} and "

@@ -100,6 +100,7 @@ def kill_often(folder, kills, inside, schedules):
     """Kill runs of each schedule until there were enough kills, also inside saves; a report."""
     chance = random.Random(0)
     report = {"kills": [], "runs": []}
+    fit(make_model(), make_data(), config=make_config(max_steps=1))  # what torch does once
     for schedule in schedules:
         whole, mine = folder / f"{schedule}.safetensors", []
         start_and_kill(schedule, folder / schedule, whole, None)
