@@ -60,8 +60,8 @@ def findings() -> str:
         "- **The lower three of six layers can be frozen** with no measurable difference "
         f"({lost('3')}). Freezing the whole encoder costs both tasks ({lost('all 6')}).",
         "- **Freezing a head does not protect its task.** While sentiment trained on, the frozen "
-        f"genre head changed by {drift_of('none', 'genre', 'genre'):+} points, because the encoder "
-        "moved under it. One batch in ten with old sentences prevents that "
+        f"genre head changed by {drift_of('none', 'genre', 'genre'):+}, because the encoder moved "
+        "under it. One batch in ten with old sentences prevents that "
         f"({drift_of('replay', 'genre', 'genre'):+}).",
         search()])
 
@@ -82,7 +82,7 @@ def search() -> str:
         f"falls from {start} to {lost}. With "
         '`labels["similarity"] = encoder.encode(sentences)` before training, and the head '
         f'`"similarity": SimilarityHead(384)`, it is {kept}; genre changes by {changes[0]} and '
-        f"sentiment by {changes[1]} ({len(keeping['genre'])} seeds; Task 4, section 4.14).")
+        f"sentiment by {changes[1]} ({len(keeping['genre'])} seeds; Task 4, 4.14).")
 
 
 def example() -> str:
