@@ -21,7 +21,7 @@ pytestmark = pytest.mark.browser
 ROOT = documents.ROOT
 PAGES = [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")),
          *documents.existing()]
-WIDTHS = (1280, 390)
+WIDTHS = (1280, 880, 390)
 # As GitHub shows Markdown: tables and code scroll in their own box, pictures shrink.
 SHELL = """<!doctype html><meta charset="utf-8"><style>
 body {{ font: 16px sans-serif; max-width: 980px; margin: 0 auto; padding: 16px;
@@ -34,6 +34,10 @@ OVERFLOW = "document.scrollingElement.scrollWidth - document.scrollingElement.cl
 OWN = "[...document.images].filter(i => !/^http/.test(i.src))"  # badges come from elsewhere
 MISSING = OWN + ".filter(i => !(i.complete && i.naturalWidth > 40)).map(i => i.alt)"
 SMALL = OWN + ".filter(i => i.naturalWidth && i.width < 300).map(i => i.width)"
+# Open tables that a reader would have to scroll, or that reach out of their place.
+WIDE = """[...document.querySelectorAll('table')].filter(t => !t.closest('details:not([open])')
+&& (t.scrollWidth > t.clientWidth + 1 || t.offsetWidth > t.parentElement.clientWidth + 1))
+.map(t => t.innerText.slice(0, 40))"""
 # The text of a page, from which code, that may look like Markdown, is taken out.
 TEXT = """(() => { document.querySelectorAll('pre, code, .jp-InputArea').forEach(e => e.remove());
 return document.body.innerText })()"""
@@ -66,6 +70,8 @@ def problems(page: Any) -> list[str]:
     found = []
     if (excess := page.evaluate(OVERFLOW)) > 1:
         found.append(f"wider than the window by {excess} pixels")
+    if page.viewport_size["width"] >= 880:
+        found += [f"a wide table: {text!r}" for text in page.evaluate(WIDE)]
     found += [f"no picture: {name}" for name in page.evaluate(MISSING)]
     found += [f"a picture of {width} pixels" for width in page.evaluate(SMALL)]
     return found + [f"markup: {match[0]!r}" for match in RAW.finditer(page.evaluate(TEXT))]
@@ -85,11 +91,12 @@ def test_a_page_reads_well(browser: Any, path: Path, width: int, tmp_path: Path)
 
 
 @pytest.mark.parametrize(("body", "problem"), [
+    ("<table><tr><td>" + "word&nbsp;" * 90 + "</table>", "a wide table: 'word"),
     ("<div style='width: 3000px'>wide</div>", "wider than the window"),
     ("<img src='nowhere.png' alt='a map'>", "no picture: a map"),
     ("<p>see [here](#there)</p>", "markup: ']"), ("<p>**bold**</p>", "markup: '**b'"),
     ("<p>| a | b |<br>|---|---|</p>", "markup: '|---")])
 def test_a_bad_page_is_found(browser: Any, body: str, problem: str) -> None:
-    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page = browser.new_page(viewport={"width": 880, "height": 900})
     page.set_content(SHELL.format(body))
     assert any(problem in found for found in problems(page)), problems(page)
