@@ -85,7 +85,8 @@ def test_a_page_reads_well(browser: Any, path: Path, width: int, tmp_path: Path)
     source.write_text(as_html(path), encoding="utf-8")
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(source.as_uri(), wait_until="load")
-    shot = ROOT / "build" / "screenshots" / f"{path.stem}-{width}.png"
+    name = "-".join(path.relative_to(ROOT).with_suffix("").parts)
+    shot = ROOT / "build" / "screenshots" / f"{name}-{width}.png"
     page.screenshot(path=shot, full_page=True)  # to look at
     assert problems(page) == []
 
