@@ -21,6 +21,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 Record = dict[str, Any]
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 RUNS = RESULTS.parent / "build" / "runs"
@@ -65,6 +67,18 @@ def write_record(path: Path, record: Record) -> None:
 def add_record(study: str, name: str, record: Record) -> None:
     """Keep the record of a run in build/runs until it is collected."""
     write_record(RUNS / study / f"{name}.json", record)
+
+
+def digits(probabilities: np.ndarray) -> str:
+    """Probabilities (N, C) as a string, three digits each."""
+    return "".join(f"{min(999, round(1000 * p)):03d}" for p in probabilities.ravel().tolist())
+
+
+def from_digits(text: str, classes: int) -> np.ndarray:
+    """Probabilities (N, C), whose rows sum to 1, from the string that `digits` made."""
+    values = np.array([int(text[i : i + 3]) for i in range(0, len(text), 3)], dtype=np.float64)
+    rows = np.maximum(values.reshape(-1, classes), 0.25)  # what was rounded to 0 is not none
+    return rows / rows.sum(axis=1, keepdims=True)
 
 
 # Reading

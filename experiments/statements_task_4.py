@@ -6,9 +6,9 @@ import numpy as np
 
 from experiments import calibration, similarity_table, task_4, task_4_errors
 from experiments.analysis import Estimate, gain, runs, score, seed_margin
-from experiments.records import read_records
+from experiments.records import from_digits, read_records
 from experiments.statements import ROOT, Pairs, behind, level
-from experiments.train import LABELS, RATES, from_digits, splits
+from experiments.train import LABELS, RATES, splits
 from mtl_helpers import GENRES
 
 PAGE = ROOT / "Task_4.ipynb"

@@ -9,7 +9,8 @@ from IPython.display import Markdown
 
 from experiments.analysis import runs
 from experiments.page import show
-from experiments.train import from_digits, splits
+from experiments.records import from_digits
+from experiments.train import splits
 from mtl_helpers import (
     GENRES,
     SENTIMENTS,

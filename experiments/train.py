@@ -30,7 +30,7 @@ from experiments.policies import (
     policy_stages,
     pretrained_features,
 )
-from experiments.records import add_record, find_record
+from experiments.records import add_record, digits, find_record
 from mtl_helpers import (
     GENRES,
     ClassificationHead,
@@ -187,18 +187,6 @@ def scores(model: MultiTaskModel, dtype: torch.dtype,
         else:
             row["predicted"] = [round(float(value), 2) for value in prediction.values]
     return found
-
-
-def digits(probabilities: np.ndarray) -> str:
-    """Probabilities (N, C) as a string, three digits each."""
-    return "".join(f"{min(999, round(1000 * p)):03d}" for p in probabilities.ravel().tolist())
-
-
-def from_digits(text: str, classes: int) -> np.ndarray:
-    """Probabilities (N, C), whose rows sum to 1, from the string that `digits` made."""
-    values = np.array([int(text[i : i + 3]) for i in range(0, len(text), 3)], dtype=np.float64)
-    rows = np.maximum(values.reshape(-1, classes), 0.25)  # what was rounded to 0 is not none
-    return rows / rows.sum(axis=1, keepdims=True)
 
 
 def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, list[History]]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import comparison
 import documents
 import gates
 import nbformat
@@ -214,7 +215,7 @@ def test_sections_that_do_not_exist_are_found(tmp_path: Path) -> None:
     nbformat.write(notebook, tmp_path / "Task_1.ipynb")
     for text, count in (("See Task_1.ipynb,\n    section 1.2.", 0),
                         ("Task_1.ipynb, section 1.3", 1)):
-        assert len(gates.dangling_pointers(text, tmp_path)) == count, text
+        assert len(page_gates.dangling_pointers(text, tmp_path)) == count, text
 
 
 def test_all_pages_and_docstrings_go_through_the_gates(tmp_path: Path) -> None:
@@ -263,7 +264,7 @@ def test_the_address_is_set_everywhere_and_changed(tmp_path: Path) -> None:
     assert [cell.source for cell in documents.read(task_3).cells if cell.cell_type == "code"] == [
         gates.FIRST_CELL, "import torch", "print(1)"]
     pages = [page, notebook, task_3]
-    assert gates.different_addresses(pages) == [] and gates.addresses(page) == {""}
+    assert page_gates.different_addresses(pages) == [] and page_gates.addresses(page) == {""}
     for address, verb in (("me/mine", "repository"), ("you/yours.x", "repository"),
                           ("you/yours.x", "cells")):
         url = [f"https://github.com/{address}.git"] if verb == "repository" else []
@@ -277,13 +278,13 @@ def test_the_address_is_set_everywhere_and_changed(tmp_path: Path) -> None:
         assert f'REPOSITORY = "https://github.com/{address}"  #' in cells[1].source
         assert len(cells) == 4 and gates.setup_cell_first(documents.read(notebook)) == []
         assert task_3.read_text("utf-8").count(f'"https://github.com/{address}"') == 1
-        assert gates.failed(task_3) == [] and gates.different_addresses(pages) == []
+        assert gates.failed(task_3) == [] and page_gates.different_addresses(pages) == []
     for path in pages:  # where one page differs, or lacks its badge, all are listed
         text = path.read_text("utf-8")
         path.write_text(text.replace("you/yours", "who/ever"), encoding="utf-8")
-        assert len(gates.different_addresses(pages)) == 3
+        assert len(page_gates.different_addresses(pages)) == 3
         path.write_text(text.replace("colab.research", "example"), encoding="utf-8")
-        assert bool(gates.different_addresses(pages)) == (path != task_3)
+        assert bool(page_gates.different_addresses(pages)) == (path != task_3)
         path.write_text(text, encoding="utf-8")
 
 
@@ -311,7 +312,7 @@ def differences(old: NotebookNode, new: NotebookNode, tag: str = "") -> list[str
     committed, fresh = good_notebook("x"), good_notebook("x")
     shows(old, tag=tag)(committed)
     shows(new, tag=tag)(fresh)
-    return documents.compare(committed, fresh)
+    return comparison.compare(committed, fresh)
 
 
 @pytest.mark.parametrize(

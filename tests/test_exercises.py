@@ -6,6 +6,7 @@ import re
 
 import documents
 import pytest
+from comparison import TOLERANCE, text_difference
 
 SOLUTION = re.compile(r"^```py\n(.*?)^```\n\n```text\n(.*?)^```\n", flags=re.M | re.S)
 SOLUTIONS = SOLUTION.findall((documents.ROOT / "Task_3.md").read_text(encoding="utf-8"))
@@ -22,4 +23,4 @@ def test_each_exercise_of_task_3_has_a_solution() -> None:
 def test_a_solution_of_task_3_prints_what_stands_below_it(
         code: str, shown: str, capsys: pytest.CaptureFixture) -> None:
     exec(compile(code, "Task_3.md", "exec"), {})
-    assert documents.text_difference(shown, capsys.readouterr().out, documents.TOLERANCE) == ""
+    assert text_difference(shown, capsys.readouterr().out, TOLERANCE) == ""

@@ -113,7 +113,7 @@ def test_the_scarce_task_keeps_the_labels_it_should_have() -> None:
 
 def test_probabilities_survive_as_digits() -> None:
     given = np.random.default_rng(0).dirichlet([0.3, 0.3, 0.3], 500)
-    found = train.from_digits(train.digits(given), 3)
+    found = records.from_digits(records.digits(given), 3)
     assert np.abs(found - given).max() < 0.002
     assert (found.argmax(axis=1) == given.argmax(axis=1)).mean() > 0.99
     assert np.allclose(found.sum(axis=1), 1)

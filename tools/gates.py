@@ -20,10 +20,6 @@ Gate = Callable[[NotebookNode], list[str]]
 
 FIRST_CELL = ROOT.joinpath("tools", "first_cell.py").read_text(encoding="utf-8").strip()
 REPOSITORY = re.compile(r'(?<=REPOSITORY = ")(?:https://github\.com/([\w.-]+/[\w.-]+))?(?=")')
-ADDRESS = re.compile(  # of a link into Colab, a badge or what a badge links to
-    r"(?:colab\.research\.google\.com/github/|!\[[^\]]*\]\(https://github\.com/"
-    r"|\)\]\(https://github\.com/)([\w.-]+/[\w.-]+)"
-)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -275,33 +271,6 @@ def broken_links(page: Path) -> list[str]:
             problems.append(f"{target} leads to no file")
         elif anchor and file.suffix in {".md", ".ipynb"} and anchor not in anchors(file):
             problems.append(f"{target} leads to no heading")
-    return problems
-
-
-def addresses(page: Path) -> set[str]:
-    """The addresses of the repository in a page; "" of an empty cell, or where a badge lacks."""
-    text = page.read_text(encoding="utf-8")
-    cells, badges = REPOSITORY.findall(text.replace('\\"', '"')), ADDRESS.findall(text)
-    lacks = not badges and (page.suffix == ".ipynb" or page.name == "README.md")
-    return {*cells, *badges, *([""] if lacks else [])}
-
-
-def different_addresses(pages: list[Path]) -> list[str]:
-    """The addresses of the repository, if the pages do not all have the same one, or none."""
-    found = {page.name: addresses(page) for page in pages}
-    if len(set().union(*found.values())) < 2:
-        return []
-    return [f"{name}: the address {sorted(names)}" for name, names in found.items()]
-
-
-def dangling_pointers(source: str, root: Path) -> list[str]:
-    """The sections that docstrings name, as `Task_1.ipynb, section 1.2`, and no page has."""
-    words = " ".join(source.split())
-    problems = []
-    for name, section in re.findall(r"(Task_\d\.(?:ipynb|md)), section ([\d.]+\d)", words):
-        numbers = [heading.split(" ")[0] for heading in headings(root / name)]
-        if section not in numbers:
-            problems.append(f"{name} has no section {section}")
     return problems
 
 

@@ -1,6 +1,6 @@
-"""Gates on how the pages read: length, first cell, tables, words, and README's index.
+"""Gates on how the pages read: length, first cell, tables, words, and what ties them together.
 
-Each gate gives the problems that it finds on one page; `tools/documents.py update` prints them.
+Each gate gives the problems that it finds; `tools/documents.py update` prints them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import nbformat
 import printed
-from gates import FENCE, headings, outputs, shown, text_of
+from gates import FENCE, REPOSITORY, headings, outputs, shown, text_of
 
 PageGate = Callable[[Path], list[str]]
 MOST_WORDS = {"README.md": 1800}
@@ -19,6 +19,10 @@ MOST_COLUMNS = 6
 HIDDEN = re.compile(r"<!--.*?-->|<details>.*?</details>", flags=re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->", flags=re.DOTALL)
 RULE = re.compile(r"^\s*\|?(?:\s*:?-+:?\s*\|)+\s*(?::?-+:?)?\s*$", flags=re.MULTILINE)
+ADDRESS = re.compile(  # of a link into Colab, a badge or what a badge links to
+    r"(?:colab\.research\.google\.com/github/|!\[[^\]]*\]\(https://github\.com/"
+    r"|\)\]\(https://github\.com/)([\w.-]+/[\w.-]+)"
+)
 NOT_SAID = {  # a word that no page has: what stands there instead
     r"\bfloors?\b": "baseline",
     r"\barms?\b": "setting, or way of training",
@@ -105,3 +109,33 @@ def failed(page: Path) -> list[str]:
     """Every gate of this file that a page fails, with its name and the problem."""
     where = page.name if page.parent.name != "benchmarks" else f"benchmarks/{page.name}"
     return [f"{where}, {gate.__name__}: {problem}" for gate in GATES for problem in gate(page)]
+
+
+# What ties pages together
+
+
+def addresses(page: Path) -> set[str]:
+    """The addresses of the repository in a page; "" of an empty cell, or where a badge lacks."""
+    text = page.read_text(encoding="utf-8")
+    cells, badges = REPOSITORY.findall(text.replace('\\"', '"')), ADDRESS.findall(text)
+    lacks = not badges and (page.suffix == ".ipynb" or page.name == "README.md")
+    return {*cells, *badges, *([""] if lacks else [])}
+
+
+def different_addresses(pages: list[Path]) -> list[str]:
+    """The addresses of the repository, if the pages do not all have the same one, or none."""
+    found = {page.name: addresses(page) for page in pages}
+    if len(set().union(*found.values())) < 2:
+        return []
+    return [f"{name}: the address {sorted(names)}" for name, names in found.items()]
+
+
+def dangling_pointers(source: str, root: Path) -> list[str]:
+    """The sections that docstrings name, as `Task_1.ipynb, section 1.2`, and no page has."""
+    words = " ".join(source.split())
+    problems = []
+    for name, section in re.findall(r"(Task_\d\.(?:ipynb|md)), section ([\d.]+\d)", words):
+        numbers = [heading.split(" ")[0] for heading in headings(root / name)]
+        if section not in numbers:
+            problems.append(f"{name} has no section {section}")
+    return problems
