@@ -71,7 +71,10 @@ class TrainingConfig:
         check_name("schedule", self.schedule, SCHEDULES)
         check_name("dtype", self.dtype, DTYPES)
         if isinstance(self.weighting, Mapping):
-            self._set("weighting", {task: float(w) for task, w in self.weighting.items()})
+            weights = {task: float(weight) for task, weight in self.weighting.items()}
+            if not all(0 <= weight < math.inf for weight in weights.values()):
+                raise ValueError(f"weighting must be at least 0 for each task, got {weights}")
+            self._set("weighting", weights)
         else:
             check_name("weighting", self.weighting, WEIGHTINGS)
         self._set("progress", bool(self.progress))

@@ -4,7 +4,7 @@ import math
 import numbers
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
@@ -47,8 +47,8 @@ class LabelledSentences:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.sentences, str):
-            raise TypeError(f"sentences must be a list of strings, got {self.sentences!r}")
+        if isinstance(self.sentences, str | Mapping | Set):
+            raise TypeError(f"sentences must be a list of strings, got {self.sentences!r:.60}")
         self.sentences = list(self.sentences)
         for i, text in enumerate(self.sentences):
             if not isinstance(text, str):
@@ -104,6 +104,9 @@ def _kind(value: Any) -> str:
 def _read(what: str, given: Any, names: Sequence[str] | None
           ) -> tuple[np.ndarray, list[str] | None]:
     """Labels as an array of numbers, and the names of the class ids if they have any."""
+    if isinstance(given, str | Mapping | Set):
+        raise ValueError(f"{what} must be a list or an array, got {given!r:.60}")
+    given = given.tolist() if isinstance(given, np.ma.MaskedArray) else given  # None: masked
     try:
         array = np.asarray(given)
         if array.dtype.kind not in "iufb":  # such as a column of arrays
@@ -157,8 +160,7 @@ def _checked(what: str, array: np.ndarray, n: int, names: list[str] | None) -> n
         array = array.astype(np.float32)
         right, valid = ~np.isinf(array), "finite, or NaN"
         if names is not None:
-            raise ValueError(f"{what} must be names or ids, as names has {names!r:.60}; got "
-                             f"{array.shape} floats")
+            raise ValueError(f"{what} must be ids, as names has {names!r:.40}; got floats")
     else:
         right, valid = (array == -100) | (array >= 0), "class ids from 0, or -100, or floats"
         if names is not None:
@@ -208,10 +210,9 @@ def _joined(task: str, parts: Sequence[LabelledSentences]) -> tuple[np.ndarray, 
             column = part.labels[task]
             alike = column.dtype == first.dtype and column.shape[1:] == first.shape[1:]
             if not alike or bool(union) != (task in part.names):
-                own = part.names.get(task)
                 raise ValueError(
-                    f"labels[{task!r}] must be of one kind, with names in all or none, "
-                    f"got {column[:1]} of {own!r:.60} and {first[:1]} of {union!r:.60}")
+                    f"labels[{task!r}] must be of one kind, with names in all or none, got "
+                    f"{column[:1]} of {part.names.get(task)} and {first[:1]} of {union}")
         if union and task in part.names:
             place = np.searchsorted(union, part.names[task])
             column = np.where(column < 0, column, np.take(place, column, mode="clip"))
@@ -239,7 +240,6 @@ def split_indices(data: LabelledSentences, fractions: Sequence[float] = (0.70, 0
 
     def order(block: list[int]) -> tuple[int, bytes]:
         return -len(block), sha256(b"%d:%d" % (seed, block[0])).digest()
-
     columns = [ids for ids in data.labels.values() if ids.dtype == np.int64]
     classes = np.reshape(columns, (len(columns), len(data))).T  # (N, tasks)
     splits = np.empty(len(data), dtype=int)

@@ -68,11 +68,6 @@ class RegressionReport(Report):
 
     lead, kept = "pearson", ("pearson", "mean_absolute_error")
 
-    def __str__(self) -> str:
-        pearson = "undefined (constant)" if np.isnan(self.pearson) else f"{self.pearson:.3f}"
-        return (f"Pearson r {pearson}, MAE {self.mean_absolute_error:.3f}, "
-                f"RMSE {self.rmse:.3f}, n {self.n}")
-
 
 @dataclass(frozen=True, eq=False)
 class MultiLabelReport(Report):
@@ -91,12 +86,6 @@ class MultiLabelReport(Report):
 
     lead, kept = "macro_f1", ("macro_f1", "micro_f1")
 
-    def __str__(self) -> str:
-        text = f"{'':20}  precision  recall  f1-score"
-        for row in zip(self.labels, self.precision, self.recall, self.f1, strict=True):
-            text += "\n{:20}  {:9.3f}  {:6.3f}  {:8.3f}".format(*row)
-        return f"{text}\nmacro F1 {self.macro_f1:.3f}, micro F1 {self.micro_f1:.3f}"
-
 
 @dataclass(frozen=True)
 class SimilarityReport(Report):
@@ -106,18 +95,12 @@ class SimilarityReport(Report):
 
     lead, kept = "mean_cosine", ("mean_cosine",)
 
-    def __str__(self) -> str:
-        return f"mean cosine {self.mean_cosine:.3f}, n {self.n}"
-
 
 class Interval(NamedTuple):
     """A score and the ends of its 95 % interval."""
     value: float
     low: float
     high: float
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
 def is_known(labels: np.ndarray) -> np.ndarray:

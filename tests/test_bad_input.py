@@ -113,7 +113,8 @@ BAD: list[tuple[Any, ...]] = [
         "epochs": (0, -1, 1.5, True), "max_steps": (0, 2.5), "batch_size": (0, "32"),
         "encoder_lr": (-1e-4, NAN, "fast"), "head_lr": (INF,), "layer_decay": (1.5, -0.1),
         "weight_decay": (-0.01,), "warmup": (2, -0.1, None), "clip_norm": (0, -1.0),
-        "schedule": ("random", None), "temperature": (0.5,), "weighting": ("equal", 3),
+        "schedule": ("random", None), "temperature": (0.5,),
+        "weighting": ("equal", 3, {"genre": -1}, {"genre": NAN}),
         "dtype": ("float16", torch.bfloat16), "seed": (-1, 0.5), "patience": (0, 2),
         "validate_every": (0,), "checkpoint_every": (-5,), "processes": (0,),
         "checkpoint_dir": (5, b"folder")}.items()),
@@ -132,7 +133,8 @@ BAD: list[tuple[Any, ...]] = [
     *(("encode.sentences", TEXT + re.escape(repr(wrong)), ["a", wrong])
       for wrong in (None, NAN, b"a", ["nested"], "\ud83d")),
     *((f"{name}.sentences", "TypeError: sentences must be a list of strings, got VALUE", value)
-      for name, value in (("encode", b"a"), ("tokenize", "abc"), ("LabelledSentences", "abc"))),
+      for name, value in (("encode", b"a"), ("tokenize", "abc"), ("LabelledSentences", "abc"),
+                          ("LabelledSentences", {"text": ["a", "b", "c"]}))),
     ("pool.pooling", "pooling is VALUE; valid are mean, cls, max", "median"),
     ("MultiTaskModel.heads", "heads must be one head object for each task", {}),
     ("MultiTaskModel.heads", "heads has the task 'a.b'", {"a.b": mtl.RegressionHead(16)}),
@@ -152,6 +154,8 @@ BAD: list[tuple[Any, ...]] = [
           (r"got \['a'\]; lists of names become 0 and 1", [["a"], ["b", "c"], []]),
           (r"got \['a', 'b'\]; lists of names become 0 and 1", [["a", "b"]] * 3),
           ("must be numbers or names, got b'a'", [b"a", b"b", b"c"]),
+          ("must be a list or an array, got", {0, 1, 2}), ("must be a list", "abc"),
+          ("must be a list", {0: 2, 1: 1, 2: 0}),
           ("must be of one kind, got 'a' and 1", ["a", 1, None]),
           ("must be of one kind, got 0.5 and 'a'", [0.5, "a", 1]),
           ("must be class ids from 0, or -100, or floats; got -1", [0, -1, 1]),
@@ -160,7 +164,7 @@ BAD: list[tuple[Any, ...]] = [
       for error, values in (
           (r"must be among \['a', 'b'\], got 'c'", ["a", "b", "c"]),
           ("must be ids of the 2 names, or -100; got 2", [0, 2, 1]),
-          (r"must be names or ids, as names has \['a', 'b'\]; got", [0.0, 1.0, NAN]))),
+          (r"must be ids, as names has \['a', 'b'\]; got floats", [0.0, 1.0, NAN]))),
     ("concatenate.parts", r"labels\['genre'\] must be of one kind, with names",
      *([data(genre=values), data(genre=["a", "b", "c"])]
        for values in ([0, 1, 2], [0.5, 1, 2], np.ones((3, 2))))),

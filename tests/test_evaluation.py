@@ -138,19 +138,16 @@ def test_regression_scores_are_those_of_scipy_and_scikit_learn_where_labelled() 
     assert report.pearson == pytest.approx(stats.pearsonr(*kept).statistic, abs=1e-6)
     expected = metrics.mean_absolute_error(*kept), metrics.mean_squared_error(*kept) ** 0.5
     assert (report.mean_absolute_error, report.rmse) == pytest.approx(expected, rel=1e-6)
-    assert str(report) == (f"Pearson r {report.pearson:.3f}, MAE {expected[0]:.3f}, "
-                           f"RMSE {expected[1]:.3f}, n {len(kept[0])}")
     assert report.headline == ("pearson", report.pearson)
     assert report.scores() == {"pearson": report.pearson,
                                "mean_absolute_error": report.mean_absolute_error}
 
 
-def test_a_constant_has_no_correlation_and_the_report_says_so() -> None:
+def test_a_constant_has_no_correlation() -> None:
     for true, predicted in (([1.0, 2.0, np.nan], [0.1, 0.1, 5.0]), ([0.1, 0.1], [1.0, 2.0]),
                             ([3.0], [2.0])):
         report = score_regression(np.array(true), np.array(predicted))
         assert math.isnan(report.pearson) and report.rmse > 0
-        assert str(report).startswith("Pearson r undefined (constant), MAE ")
 
 
 def test_a_model_is_scored_on_each_task_that_has_labels() -> None:
@@ -244,7 +241,6 @@ def test_an_interval_covers_the_true_accuracy_about_as_often_as_it_says() -> Non
 def test_an_interval_repeats_and_follows_its_seed() -> None:
     first, again, other = (bootstrap_interval(*noisy(500), seed=seed) for seed in (0, 0, 1))
     assert first == again != other and first.low < first.value < first.high
-    assert str(first) == f"{first.value:.3f} [{first.low:.3f}, {first.high:.3f}]"
     one = bootstrap_interval(*noisy(500), n_resamples=1)
     assert one.low == one.high != one.value == first.value
 

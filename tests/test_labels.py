@@ -72,7 +72,6 @@ def test_vectors_are_learned_beside_other_tasks(settings):
     assert after.mean_cosine == pytest.approx(cosine[~cosine.isnan()].mean().item(), abs=1e-6)
     assert after.n == 24 and after.mean_cosine > before.mean_cosine + 0.05
     assert after.headline == ("mean_cosine", after.mean_cosine)
-    assert str(after) == f"mean cosine {after.mean_cosine:.3f}, n 24"
     assert sum(row["labels"].get("similarity", 0) for row in history.steps[:5]) <= 24
     _, losses = history.losses("similarity")
     assert losses[-1] < losses[0]
@@ -256,7 +255,7 @@ def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
         scores = metrics.precision_recall_fscore_support(tags, prediction.ids, average=average)
         assert [getattr(report, f"{average}_{name}") for name in ("precision", "recall", "f1")] == (
             pytest.approx(scores[:3]))
-    assert report.headline == ("macro_f1", report.macro_f1) and "micro" in str(report)
+    assert report.headline == ("macro_f1", report.macro_f1)
     assert prediction.labels[0] == ["abc"[i] for i in np.flatnonzero(prediction.ids[0])]
     with pytest.raises(ValueError, match="must be .60, 3. 0 and 1, or NaN .* got .*2.0"):
         evaluate(model, LabelledSentences(words, {"tags": tags * 2}))
@@ -270,7 +269,8 @@ def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
     (np.array(["b", "a", "c", "a", "b"]), [1, 0, 2, 0, 1], ["a", "b", "c"]),
     (np.array(["b", None, "a", NAN, "b"], dtype=object), [1, -100, 0, -100, 1], ["a", "b"]),
     ([1, None, 0, -100, 2], [1, -100, 0, -100, 2], None),
-    (iter([np.int8(1), 0, 2, 2, 2]), [1, 0, 2, 2, 2], None), ([None] * 5, [-100] * 5, None)])
+    (iter([np.int8(1), 0, 2, 2, 2]), [1, 0, 2, 2, 2], None), ([None] * 5, [-100] * 5, None),
+    (np.ma.array([1, 7, 0, 2, 2], mask=[0, 1, 0, 0, 0]), [1, -100, 0, 2, 2], None)])
 def test_names_and_numbers_become_ids(given, ids, names):
     data = LabelledSentences(list("vwxyz"), {"task": given})
     assert data.labels["task"].tolist() == ids and data.labels["task"].dtype == np.int64
