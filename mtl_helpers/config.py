@@ -71,9 +71,11 @@ class TrainingConfig:
         check_name("schedule", self.schedule, SCHEDULES)
         check_name("dtype", self.dtype, DTYPES)
         if isinstance(self.weighting, Mapping):
-            weights = {task: float(weight) for task, weight in self.weighting.items()}
-            if not all(0 <= weight < math.inf for weight in weights.values()):
-                raise ValueError(f"weighting must be at least 0 for each task, got {weights}")
+            weights = dict(self.weighting)
+            for task, weight in weights.items():
+                weights[task] = float(weight)
+                if not 0 <= weights[task] < math.inf:
+                    raise ValueError(f"weighting must be at least 0, got {weight} for {task}")
             self._set("weighting", weights)
         else:
             check_name("weighting", self.weighting, WEIGHTINGS)
