@@ -4,7 +4,7 @@ import math
 import numbers
 import unicodedata
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence, Set
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from itertools import combinations
@@ -47,7 +47,7 @@ class LabelledSentences:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if isinstance(self.sentences, str | Mapping | Set):
+        if getattr(self.sentences, "ndim", 1) > 1 or isinstance(self.sentences, str | dict):
             raise TypeError(f"sentences must be a list of strings, got {self.sentences!r:.60}")
         self.sentences = list(self.sentences)
         for i, text in enumerate(self.sentences):
@@ -104,7 +104,7 @@ def _kind(value: Any) -> str:
 def _read(what: str, given: Any, names: Sequence[str] | None
           ) -> tuple[np.ndarray, list[str] | None]:
     """Labels as an array of numbers, and the names of the class ids if they have any."""
-    if isinstance(given, str | Mapping | Set):
+    if isinstance(given, str | dict | set):
         raise ValueError(f"{what} must be a list or an array, got {given!r:.60}")
     given = given.tolist() if isinstance(given, np.ma.MaskedArray) else given  # None: masked
     try:

@@ -116,7 +116,7 @@ class SentenceEncoder(nn.Module):
 
     def tokenize(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each sentence (int32), cut to `max_length`; logs how many were cut."""
-        if isinstance(sentences, (str, bytes)):
+        if getattr(sentences, "ndim", 1) > 1 or isinstance(sentences, str | bytes | dict):
             raise TypeError(f"sentences must be a list of strings, got {sentences!r:.60}")
         sentences = list(sentences)
         for position, sentence in enumerate(sentences):

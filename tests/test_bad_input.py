@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from tiny import make_config, make_data, make_encoder, make_model
@@ -107,6 +108,8 @@ LABELLED = r"true must be \(N,\), not all missing, for N predictions.* got "
 FLOATS = r"true must be \(N,\) floats, NaN where missing, and predicted.* "
 SUM_TO_ONE = "probabilities must be 0 to 1, a row sum to one"
 
+FRAME = pandas.DataFrame({"text": ["a", "b", "c"]})  # a list of it would be its columns
+
 # function.argument, the error (a ValueError if it doesn't say), values; VALUE stands for each.
 BAD: list[tuple[Any, ...]] = [
     *((f"TrainingConfig.{name}", f"{name} (must be|needs)", *values) for name, values in {
@@ -134,7 +137,8 @@ BAD: list[tuple[Any, ...]] = [
       for wrong in (None, NAN, b"a", ["nested"], "\ud83d")),
     *((f"{name}.sentences", "TypeError: sentences must be a list of strings, got VALUE", value)
       for name, value in (("encode", b"a"), ("tokenize", "abc"), ("LabelledSentences", "abc"),
-                          ("LabelledSentences", {"text": ["a", "b", "c"]}))),
+                          ("encode", {"text": ["a"]}), ("LabelledSentences", {"text": ["a"]}),
+                          ("encode", FRAME), ("LabelledSentences", FRAME))),
     ("pool.pooling", "pooling is VALUE; valid are mean, cls, max", "median"),
     ("MultiTaskModel.heads", "heads must be one head object for each task", {}),
     ("MultiTaskModel.heads", "heads has the task 'a.b'", {"a.b": mtl.RegressionHead(16)}),
