@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from tiny import make_config, make_data, make_encoder, make_model, weights
 from transformers import AlbertConfig, AlbertModel, AutoModel, GPT2Config, T5Config
 
+from experiments import compare_encoders, records, task_1
 from mtl_helpers.encoder import SentenceEncoder, pool
 from mtl_helpers.freezing import FrozenCache, encoder_hash, freeze, parameter_groups
 from mtl_helpers.heads import ClassificationHead, RegressionHead
@@ -121,6 +122,23 @@ def hub(tmp_path, monkeypatch):
     yield handler
     server.shutdown()
     server.server_close()
+
+
+def test_one_command_adds_the_exercises_models_to_the_table_of_task_1(
+        hub, tmp_path, monkeypatch, capsys):
+    names = ["paraphrase-mpnet-base-v2", "bert-base-nli-mean-tokens"]
+    train, test = compare_encoders.fixed_sample()
+    few = train.select(range(60)), test.select(range(40))
+    monkeypatch.setattr(compare_encoders, "fixed_sample", lambda: few)
+    monkeypatch.setattr(records, "RUNS", tmp_path / "runs")
+    for said in ("recorded", "recorded already"):
+        compare_encoders.main(names)
+        assert capsys.readouterr().out.splitlines() == [f"{name}: {said}" for name in names]
+    rows = {row[0]: row for row in task_1.model_rows()}
+    for name in names:
+        _, weights, speed, genre, sentiment, interval = rows[name]
+        assert weights < 0.1 and speed is None and "\N{NO-BREAK SPACE}to" in interval
+        assert 0 < genre < 100 and 0 < sentiment < 100
 
 
 def test_models_come_from_the_hub_once_by_any_of_their_names(hub, monkeypatch):
