@@ -6,6 +6,7 @@ from itertools import combinations
 
 import numpy as np
 
+from experiments import similarity_table
 from experiments.analysis import gain, mean, runs, score
 from experiments.compare_encoders import LABELS
 from experiments.drift import FREE, REMEDIES
@@ -14,7 +15,7 @@ from experiments.statements import ROOT, Pairs, ahead, apart, behind, level
 from experiments.studies import domain_arm
 from experiments.task_3 import DEPTHS, FULL, SINGLE, drift_curves, drift_of, label_gain, other_genre
 from experiments.task_3_figures import features
-from experiments.task_3_page import faster
+from experiments.task_3_page import faster, few_arms, gain_of_those, similarity_after
 from experiments.train import splits
 from mtl_helpers import GENRES
 
@@ -109,11 +110,7 @@ def remedies() -> Pairs:
         ("but sentiment gains less on average", learnt["small-rate"] < learnt["none"]),
         ("with the pull, two points of the four remain", -0.025 < change["l2-sp"].mean() < -0.015),
         ("between any two of them there is no measurable difference for genre",
-         not any(apart(one, other) for one, other in combinations(tried, 2))),
-        ("A head left free under old sentences or old answers does as well",
-         not any(apart(ends[name], ends[name.split("-")[0]]) for name in FREE)),
-        ("within 1.2 points of its start in every seed",
-         all(abs(change[name]).max() < 0.012 for name in FREE))]
+         not any(apart(one, other) for one, other in combinations(tried, 2)))]
 
 
 def caches() -> Pairs:
@@ -148,7 +145,6 @@ def depths() -> Pairs:
             brought[name, task] = round(100 - 100 * beside[name, task].value / whole.value)
     lower = [lost[name, task] for name in FEWER[2:] for task in LABELS]
     genre, sentiment = (beside["layers-3", task] for task in LABELS)
-    kept = [round(score(*ENCODER, task).value / score(*SINGLE, task).value, 2) for task in LABELS]
     return [
         ("Training the top layer alone gives 63 % of the possible gain in genre and 45 % in "
          "sentiment", [brought["layers-5", task] for task in LABELS] == [63, 45]),
@@ -164,11 +160,8 @@ def depths() -> Pairs:
          -0.025 < beside["layers-4", "sentiment"].value < -0.015),
         ("freezing three costs at most one point of genre and two of sentiment, by the intervals",
          genre.margin - genre.value < 0.01 and sentiment.margin - sentiment.value < 0.02),
-        ("Freezing the lower half costs nothing that we can measure",
-         level(genre) and level(sentiment)),
         ("The bottom three layers cost nothing that we can measure, and a fourth two points of "
-         "sentiment", level(genre) and level(sentiment)),
-        ("we keep 96 % of genre and 90 % of sentiment", kept == [0.96, 0.90])]
+         "sentiment", level(genre) and level(sentiment))]
 
 
 def rates_and_stages() -> Pairs:
@@ -215,6 +208,8 @@ def few_labels() -> Pairs:
                          for size in (50, 4000)} for task in ("genre", "sentiment"))
     frozen, tuned = ([[run["test"][task]["macro_f1"] for task in LABELS]
                       for run in runs("labels", f"{name}-50")] for name in ("encoder", "lp-ft"))
+    by_method = {name: gain_of_those("sentiment", ("labels", "encoder-200"), arm).value
+                 for name, arm in few_arms(200).items()}
     liked = {}
     for rate in ("3e-05", "0.0001", "0.0003"):
         validation = read_records("labels")[f"lp-ft-50-{rate}-0"]["validation"]
@@ -233,6 +228,19 @@ def few_labels() -> Pairs:
          "measured",
          all(level(few[50, "full", task]) and round(100 * few[50, "full", task].margin, 1) == 8.6
              for task in LABELS)),
+        ("With 50 sentences SetFit shows no measurable gain",
+         all(level(gain(task, ("labels", "encoder-50"), ("setfit", "setfit-50"), by_seed=True))
+             for task in LABELS) and len(runs("setfit", "setfit-50")) == 3),
+        ("With 200, where all rows are single runs, it gains most in sentiment",
+         all(len(runs(*arm)) == 1 for arm in few_arms(200).values())
+         and max(by_method, key=by_method.__getitem__) == "SetFit"),
+        ("57 and 63 where training the heads first leaves 78",
+         [similarity_after(runs(*few_arms(200)[name])) for name in ("SetFit", "heads first")]
+         == ["57.5 and 63.2", "78.1"]),
+        ("A SimilarityHead keeps it all, and the tasks gain less",
+         runs("similarity", "few-200-kept")[0]["stsb"]["reporting"]
+         > np.mean(similarity_table.values("published")["STS-B"]) / 100
+         and by_method["heads first, SimilarityHead"] < by_method["heads first"]),
         ("chosen on 889 validation sentences", len(range(0, len(splits()[1]), 4)) == 889),
         ("chosen on all 3,555 validation sentences", len(splits()[1]) == 3555),
         ("the best of three for LP-FT with 50, seed 0",
@@ -247,7 +255,7 @@ def other_domains() -> Pairs:
     costs = {genre: gain("sentiment", ("domain", domain_arm("full", genre)),
                          ("arms", "sentiment"), genres=(genre,)) for genre in GENRES}
     average = mean([*costs.values()], independent=True)
-    least, most = (pick(costs, key=lambda genre: costs[genre].value) for pick in (min, max))
+    most = max(costs, key=lambda genre: costs[genre].value)
     return [
         ("A new domain is no reason either", all(map(ahead, led))),
         ("the frozen encoder is seven points behind inside and five outside",
@@ -256,9 +264,7 @@ def other_domains() -> Pairs:
         ("LP-FT makes no measurable difference to training everything",
          level(inside["lp-ft"]) and level(outside["lp-ft"])),
         ("a new genre costs eight points on average", 0.075 < average.value < 0.085),
-        ("from one for product reviews (not measurable)",
-         least == "product review" and 0.005 < costs[least].value < 0.015 and level(costs[least])),
-        ("to fourteen for tweets", most == "tweet" and 0.135 < costs[most].value < 0.145)]
+        ("and fourteen for tweets", most == "tweet" and 0.135 < costs[most].value < 0.145)]
 
 
 def transfer() -> Pairs:

@@ -188,6 +188,12 @@ def similarity() -> Pairs:
     if not sorting["genre"] or not keeping["genre"]:
         return []
     start, lost, kept = (float(np.mean(found["STS-B"])) for found in (before, sorting, keeping))
+    points, lost_sentiment = {}, {}
+    for arm in ("kept-1", "kept-5", "layers-5", "rate-3e-05", "sentences-200", "sentences-1000"):
+        found = similarity_table.values(arm)
+        points[arm] = np.mean(found["STS-B"])
+        lost_sentiment[arm] = np.mean(sorting["sentiment"]) - np.mean(found["sentiment"])
+    five = np.mean(sorting["genre"]) - np.mean(similarity_table.values("kept-5")["genre"])
     sharing = read_records("benchmarks")["sharing"]["rows"]
     rows = sharing["one shared"], sharing["two separate"]
     changes = []
@@ -200,6 +206,17 @@ def similarity() -> Pairs:
         ("One more task, in two lines, restores most of it", kept - lost > 0.75 * (start - lost)),
         ("most of what sorting had cost is back, with no measurable difference in the scores of "
          "the two tasks", kept - lost > 0.75 * (start - lost) and all(map(level, changes))),
+        ("The other rows have one seed each", len(sorting["genre"]) == len(keeping["genre"]) == 3
+         and all(len(similarity_table.values(arm)["STS-B"]) == 1 for arm in points
+                 if arm != "kept-1")),
+        ("A weight of 5 restores all of it, and costs a point of genre and three of sentiment",
+         points["kept-5"] > start and 0.5 < five < 1.5 and 2.5 < lost_sentiment["kept-5"] < 3.5),
+        ("Freezing five of the six layers keeps as much as a weight of 1, but sentiment loses five "
+         "points", abs(points["layers-5"] - kept) < 0.5 and 4.5 < lost_sentiment["layers-5"] < 5.5),
+        ("A lower learning rate keeps less than half",
+         points["rate-3e-05"] - lost < 0.5 * (start - lost)),
+        ("Fewer sentences, seen more often, do more harm than many",
+         max(points["sentences-200"], points["sentences-1000"]) < lost),
         ("A sentence takes half the time, 20.5 instead of 39.6 ms, and memory peaks at 666 instead "
          "of 769 MB", [row["milliseconds"]["one sentence"] for row in rows] == [20.5, 39.6]
          and [round(row["peak_bytes"] / 1e6) for row in rows] == [666, 769])]
