@@ -90,8 +90,10 @@ def device() -> tuple[str, str]:
         chosen = "cuda" if torch.cuda.is_available() else chosen
     if chosen == "cuda":
         return chosen, f"cuda, {torch.cuda.get_device_name()}"
-    threads = f"cpu, {torch.get_num_threads()} threads"
-    return chosen, threads if chosen == "cpu" else f"{chosen}, Apple's GPU"
+    if chosen == "mps":
+        return chosen, "mps, Apple's GPU"
+    count = torch.get_num_threads()
+    return chosen, f"cpu, {count} thread{'s' * (count > 1)}"
 
 
 # Tables

@@ -84,6 +84,8 @@ def read(path: Path) -> NotebookNode:
         if cell.source.startswith("%%"):  # a fence in another language, which stays text
             text = f"```{cell.source.removeprefix('%%')}\n```"
             notebook.cells[number] = nbformat.v4.new_markdown_cell(text)
+        elif cell.source.strip() == gates.FIRST_CELL:
+            cell.metadata["tags"] = ["versions"]  # as in the notebooks
     return notebook
 
 
