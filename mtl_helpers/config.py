@@ -71,12 +71,7 @@ class TrainingConfig:
         check_name("schedule", self.schedule, SCHEDULES)
         check_name("dtype", self.dtype, DTYPES)
         if isinstance(self.weighting, Mapping):
-            weights = dict(self.weighting)
-            for task, weight in weights.items():
-                weights[task] = float(weight)
-                if not 0 <= weights[task] < math.inf:
-                    raise ValueError(f"weighting must be at least 0, got {weight} for {task}")
-            self._set("weighting", weights)
+            self._set("weighting", {task: float(w) for task, w in self.weighting.items()})
         else:
             check_name("weighting", self.weighting, WEIGHTINGS)
         self._set("progress", bool(self.progress))

@@ -203,9 +203,10 @@ def evaluate(model: "MultiTaskModel", data: "LabelledSentences",
     settings = {name: value for name, value in settings.items() if value}
     predictions = model.predict(data.sentences, **settings)
     reports: dict[str, Report] = {}
-    for task in [task for task in predictions if task in labels]:
-        true, found = labels[task], predictions[task]
-        vectors = true.ndim == 2
+    for task, found in predictions.items():
+        if task not in labels:
+            continue
+        true, vectors = labels[task], labels[task].ndim == 2
         if found.ids is not None:
             score: Any = score_multilabel if vectors else score_classification
             reports[task] = score(true, found.ids, heads[task].labels)

@@ -44,7 +44,7 @@ def test_the_helpers_stay_small() -> None:
     code = {name: code_lines(text) for name, text in TEXTS.items()}
     # The aim is 1,750. Beyond it are labels as people have them, labels that are vectors with
     # two heads for them, and the strict reading of model folders.
-    assert sum(code.values()) <= 2114, code
+    assert sum(code.values()) <= 2110, code
     kinds = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
     found = [node for text in TEXTS.values() for node in ast.walk(ast.parse(text))
              if isinstance(node, kinds)]

@@ -26,11 +26,12 @@ def test_every_phrase_that_does_not_hold_or_that_the_page_lost_is_named(
     page = statements_task_3.PAGE.read_text(encoding="utf-8")
     monkeypatch.setattr(statements, "modules", lambda: [statements_task_3])
     monkeypatch.setattr(statements_task_3, "PAGE", tmp_path / "Task_3.md")
-    statements_task_3.PAGE.write_text(page.replace("within 1.2 points", "within 1.3 points"))
+    statements_task_3.PAGE.write_text(page.replace("within 1.1 points", "within 1.3 points"))
     monkeypatch.setattr(statements_task_3, "drift_of", lambda *_: Estimate(0.0, 0.01, 6))
     with pytest.raises(AssertionError) as error:
         statements.check()
     assert str(error.value).splitlines() == [
         "does not hold: freezing a head preserves its weights; whether its task survives depends",
-        "does not hold: That is four points above doing nothing, beyond the intervals",
-        "not on Task_3.md: within 1.2 points of its start in every seed"]
+        "not on Task_3.md: With old sentences, old answers or old vectors, genre ends within 1.1 "
+        "points of where it was in every seed",
+        "does not hold: That is four points above doing nothing, beyond the intervals"]
