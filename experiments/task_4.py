@@ -273,11 +273,18 @@ def training_loop() -> str:
     return textwrap.dedent(source[start:end])
 
 
+# The same on every processor: heads from seed 0, and no bfloat16.
+SEEDED = """import runpy, torch
+torch.manual_seed(0)
+torch.cpu._is_avx512_bf16_supported = lambda: False
+runpy.run_path("own_data.py", run_name="__main__")"""
+
+
 def run_example(folder: str) -> str:
     """What examples/own_data.py prints in a fresh process, run among the example files."""
     root = RESULTS.parent
     copytree(root / "examples", folder, dirs_exist_ok=True)
     paths = os.pathsep.join([str(root), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run([sys.executable, "own_data.py"], cwd=folder, check=True, text=True,
+    done = subprocess.run([sys.executable, "-c", SEEDED], cwd=folder, check=True, text=True,
                           capture_output=True, env=os.environ | {"PYTHONPATH": paths})
     return done.stdout
