@@ -115,10 +115,13 @@ def gain(task: str, first: tuple[str, str], second: tuple[str, str], metric: str
          genres: tuple[str, ...] = tuple(GENRES), by_seed: bool = False) -> Estimate:
     """How much higher the second arm scores than the first on the same sentences.
 
-    `by_seed` compares the runs of each seed: for arms whose seeds have other training sentences.
+    `by_seed` compares the runs of each seed that both have: for arms whose seeds have other
+    training sentences.
     """
     before, after = (resampled(arm, task, metric, genres) for arm in (first, second))
     if by_seed:
+        shared = min(before.shape[1], after.shape[1])
+        before, after = before[:, :shared], after[:, :shared]
         seeds = seed_margin(after[0] - before[0])
     else:
         seeds = float(np.hypot(seed_margin(before[0]), seed_margin(after[0])))

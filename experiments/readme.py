@@ -156,7 +156,8 @@ def exercise() -> str:
          "Tokens, transformer, mean without the padding, length 1: vectors equal to the "
          "library's.", where(TASK_1, "1.1", "1.2", "1.3")),
         ("Which choices are made outside the transformer?",
-         "Pooling and length matter most; scaling to length 1 hardly.", where(TASK_1, "1.10")),
+         "Pooling, length and a random projection cost most; scaling and PCA hardly.",
+         where(TASK_1, "1.10")),
         ("How do models compare?",
          f"{MODEL}: sentiment {probe(MODEL, 'sentiment', 'macro_f1'):.1f} at {speeds[MODEL]:.0f} "
          f"sentences a second. {large}: {probe(large, 'sentiment', 'macro_f1'):.1f} at "

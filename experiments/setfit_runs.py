@@ -4,7 +4,8 @@
     python -m experiments.setfit_runs --stsb FILE
 
 SetFit (Tunstall et al. 2022) trains a copy of the encoder for each task on pairs of sentences, of
-the same class or not, then a logistic regression on its vectors. Settings are the library's own.
+the same class or not, then a logistic regression on its vectors. But for the number of pairs,
+which is the paper's, settings are the library's own.
 FILE is the dev split of STS-B, as in `experiments.similarity`. A recorded run is skipped.
 """
 

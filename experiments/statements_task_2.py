@@ -21,7 +21,7 @@ def sharing() -> Pairs:
     return [
         ("two take 1.93 to 1.97 times as long", (one, many) == (1.93, 1.97)),
         ("Two models take 1.93 times as long as one for a single sentence, and 1.97 times as long "
-         "for 200 (medians of nine rounds)",
+         "for 200 (medians of the ratios in nine rounds; the table has medians of the times)",
          (one, many) == (1.93, 1.97) and {len(found) for found in ratios.values()} == {9}),
         ("The memory of the process is far from doubled", memory[1] < 1.3 * memory[0]),
         ("on two threads of an AMD EPYC processor",

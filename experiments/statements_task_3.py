@@ -15,7 +15,7 @@ from experiments.statements import ROOT, Pairs, ahead, apart, behind, level
 from experiments.studies import domain_arm
 from experiments.task_3 import DEPTHS, FULL, SINGLE, drift_curves, drift_of, label_gain, other_genre
 from experiments.task_3_figures import features
-from experiments.task_3_page import faster, few_arms, gain_of_those, similarity_after
+from experiments.task_3_page import faster, few_arms, similarity_after
 from experiments.train import splits
 from mtl_helpers import GENRES
 
@@ -208,7 +208,7 @@ def few_labels() -> Pairs:
                          for size in (50, 4000)} for task in ("genre", "sentiment"))
     frozen, tuned = ([[run["test"][task]["macro_f1"] for task in LABELS]
                       for run in runs("labels", f"{name}-50")] for name in ("encoder", "lp-ft"))
-    by_method = {name: gain_of_those("sentiment", ("labels", "encoder-200"), arm).value
+    by_method = {name: gain("sentiment", ("labels", "encoder-200"), arm, by_seed=True).value
                  for name, arm in few_arms(200).items()}
     liked = {}
     for rate in ("3e-05", "0.0001", "0.0003"):

@@ -79,12 +79,9 @@ def head_scores(heads: torch.nn.ModuleDict, vectors: np.ndarray,
     return scores
 
 
-def held_fixed(losses: Mapping[str, TaskLoss], **factors: float) -> dict[str, TaskLoss]:
-    """Losses without their graph, some of them times a factor."""
-    found = {}
-    for task, loss in losses.items():
-        found[task] = replace(loss, sum=factors.get(task, 1) * loss.sum.detach())
-    return found
+def held_fixed(losses: Mapping[str, TaskLoss]) -> dict[str, TaskLoss]:
+    """Losses without their graph."""
+    return {task: replace(loss, sum=loss.sum.detach()) for task, loss in losses.items()}
 
 
 def cue(task: str, sentence: str) -> tuple[int, int]:

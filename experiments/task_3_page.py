@@ -11,15 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from experiments import similarity_table
-from experiments.analysis import (
-    Estimate,
-    estimate,
-    gain,
-    resampled,
-    runs,
-    score,
-    seed_margin,
-)
+from experiments.analysis import gain, runs, score
 from experiments.drift import FREE, REMEDIES
 from experiments.page import table
 from experiments.records import read_records
@@ -144,7 +136,7 @@ def methods() -> str:
         rows.append((f"{size}: encoder frozen, macro-F1",
                      *(score(*frozen, task) for task in LABELS), f"{before:.1f}", 3))
         for title, arm in few_arms(size).items():
-            gains = [f"{gain_of_those(task, frozen, arm):+}" for task in LABELS]
+            gains = [f"{gain(task, frozen, arm, by_seed=True):+}" for task in LABELS]
             found = runs(*arm)
             rows.append((f"{size}: {title}", *gains, similarity_after(found), len(found)))
     return table(("training sentences: method", "genre", "sentiment", "STS-B afterwards", "seeds"),
@@ -158,13 +150,6 @@ def few_arms(size: int) -> dict[str, Arm]:
              "heads first, SimilarityHead": ("similarity", f"few-{size}-kept")}
     return {title: (study, arm) for title, (study, arm) in named.items()
             if any(run["config"]["arm"] == arm for run in read_records(study).values())}
-
-
-def gain_of_those(task: str, first: Arm, second: Arm) -> Estimate:
-    """`gain` by seed over as many seeds as the second arm has."""
-    before, after = (resampled(arm, task, "macro_f1", tuple(GENRES)) for arm in (first, second))
-    change = after - before[:, : after.shape[1]]  # (1 + R, S)
-    return estimate(change.mean(axis=1), seed_margin(change[0]), change.shape[1])
 
 
 def similarity_after(records: list[dict]) -> str:
