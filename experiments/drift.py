@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from experiments.compare_encoders import LABELS
+from experiments.keepers import STRENGTH, l2_sp
 from experiments.records import RESULTS, add_record, find_record
 from experiments.studies import part_of, tuned_rate
 from experiments.train import BATCH_SIZE, SENTENCES, Setting, splits, train, with_tasks
@@ -39,7 +40,6 @@ from mtl_helpers import (
 STEPS, EVERY, SCORED = 250, 25, 500
 RATE, SMALL_RATE = 1e-4, 1e-5
 REPLAYED = 0.1  # of the batches are of the old task, and so missing for the one that trains on
-STRENGTH = 0.1  # of the pull back to where a weight started, for each unit of distance; not tuned
 FOLDER = RESULTS.parent / "build" / "drift"
 
 
@@ -117,22 +117,6 @@ def scored_sentences() -> LabelledSentences:
     return test.select(np.random.default_rng(2).choice(len(test), SCORED, replace=False))
 
 
-def penalty(model: MultiTaskModel, task: str) -> Callable[[dict[str, Tensor]], None]:
-    """Gradients of the loss and of STRENGTH / 2 times the squared distance from the start.
-
-    L2-SP (Li et al. 2018) on the encoder; the same whichever task's head is frozen.
-    """
-    started = [(parameter, parameter.detach().clone()) for parameter in model.encoder.parameters()
-               if parameter.requires_grad]
-
-    def backward(losses: dict[str, Tensor]) -> None:
-        sum(losses.values(), torch.zeros(())).backward()
-        for parameter, first in started:
-            if parameter.grad is not None:
-                parameter.grad.add_(parameter.detach() - first, alpha=STRENGTH)
-    return backward
-
-
 def distillation(model: MultiTaskModel, task: str) -> Callable[[dict[str, Tensor]], None]:
     """Gradients of the loss and of what the frozen head says otherwise than it did at the start.
 
@@ -175,7 +159,11 @@ def train_on(setting: DriftSetting, model: MultiTaskModel, data: LabelledSentenc
         "encoder_lr": SMALL_RATE if setting.method == "small-rate" else RATE,
         "schedule": "proportional" if setting.method == "replay" else "joint",
         "validate_every": EVERY, "progress": False} | settings)
-    backward = {"l2-sp": penalty, "distillation": distillation}.get(setting.method)
+    backward = None
+    if setting.method == "l2-sp":
+        backward = l2_sp(model, STRENGTH)
+    elif setting.method == "distillation":
+        backward = distillation(model, setting.frozen)
     learner = model
     if setting.method == "similarity":  # the vectors from before are labels of a task more
         data.labels["similarity"] = model.encoder.encode(data.sentences)
@@ -183,7 +171,7 @@ def train_on(setting: DriftSetting, model: MultiTaskModel, data: LabelledSentenc
         learner = MultiTaskModel(model.encoder, {**model.heads, "similarity": near})
     dtype = resolve_dtype(next(model.parameters()).device, config.dtype) or torch.float32
     before, reports = say(model, scored.sentences), evaluate(model, scored, dtype)
-    history = fit(learner, data, scored, config, backward and backward(model, setting.frozen))
+    history = fit(learner, data, scored, config, backward)
     scores = [(0, {task: report.macro_f1 for task, report in reports.items()})]
     scores += [(row["step"], {task: found["macro_f1"] for task, found in row["validation"].items()})
                for row in history.epochs]

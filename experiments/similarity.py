@@ -24,6 +24,7 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments.compare_encoders import PAIRS, cosines, separation
+from experiments.keepers import average_with
 from experiments.records import add_record, find_record, read_records
 from experiments.studies import HEADLINE, part_of
 from experiments.train import Setting, course, published_vectors, scores, splits, train
@@ -35,14 +36,15 @@ MODEL = "all-MiniLM-L6-v2"
 CHOOSING = slice(0, 750)  # the pairs by which a setting may be chosen
 REPORTING = slice(750, 1500)  # the pairs of which a page tells the score
 NEIGHBOURS = 10
+COSINES = 10.0  # weight of the task that keeps cosines, whose loss is that much smaller
 
 BASE = Setting("similarity", "base")
 ARMS = [  # the run, how many seeds it has, and what the table calls it
     (replace(BASE, arm="published", passes=0), 1, "the encoder as it came"),
     (BASE, 5, "4,000 sentences, nothing frozen, 1e-4"),
     (replace(BASE, arm="kept-1", similarity=1.0), 5, "SimilarityHead, weight 1"),
-    (replace(BASE, arm="kept-0.3", similarity=0.3), 3, "SimilarityHead, weight 0.3"),
-    (replace(BASE, arm="kept-5", similarity=5.0), 3, "SimilarityHead, weight 5"),
+    (replace(BASE, arm="kept-0.3", similarity=0.3), 5, "SimilarityHead, weight 0.3"),
+    (replace(BASE, arm="kept-5", similarity=5.0), 5, "SimilarityHead, weight 5"),
     (replace(BASE, arm="sentences-200", sentences=200), 3, "200 sentences"),
     (replace(BASE, arm="sentences-1000", sentences=1000), 3, "1,000 sentences"),
     (replace(BASE, arm="layers-3", policy="layers-3"), 3, "3 layers frozen"),
@@ -51,6 +53,10 @@ ARMS = [  # the run, how many seeds it has, and what the table calls it
     (replace(BASE, arm="rate-0.0003", encoder_lr=3e-4), 3, "learning rate 3e-4"),
     (replace(BASE, arm="sentences-all", sentences=None, passes=HEADLINE), 3,
      "16,592 sentences, four times the steps"),
+    (replace(BASE, arm="cosines", similarity=COSINES, keeps="cosines"), 3,
+     "cosines within a batch kept"),
+    (replace(BASE, arm="l2-sp", keeps="l2-sp"), 1, "weights pulled back (L2-SP)"),
+    (replace(BASE, arm="average", keeps="average"), 1, "weights averaged with those before"),
     # Few sentences: the heads first, then everything, as in Task 3, whose runs these are again.
     *((replace(BASE, arm=f"few-{count}", sentences=count, policy="lp-ft", select="mean",
                similarity=None), 3, f"{count} sentences, the heads first") for count in (50, 200)),
@@ -159,6 +165,8 @@ def run(setting: Setting, dev: SentencePairs, test: SentencePairs | None) -> dic
     if setting.passes:
         model, histories = train(setting, progress=False)
         encoder, used = model.encoder, histories[-1].config
+        if setting.keeps == "average":
+            average_with(encoder, SentenceEncoder.from_pretrained(MODEL))
         dtype = resolve_dtype(next(model.parameters()).device, used["dtype"]) or torch.float32
         found["config"]["dtype"] = str(dtype).removeprefix("torch.")
         found["config"]["head_lr"] = used["head_lr"]

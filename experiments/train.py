@@ -23,6 +23,7 @@ import torch
 
 from experiments import weightings
 from experiments.compare_encoders import LABELS
+from experiments.keepers import STRENGTH, BatchCosinesHead, l2_sp
 from experiments.policies import (
     fit_stages,
     layer_features,
@@ -78,6 +79,7 @@ class Setting:
     features: bool = False  # whether the record has how far each layer's features moved
     probabilities: bool = False  # whether the record keeps those of the sentences
     similarity: float | None = None  # weight of a task more: stay near the vectors from before
+    keeps: str | None = None  # what is in that task's place: "cosines", "l2-sp" or "average"
     seed: int = 0
 
     @property
@@ -135,7 +137,8 @@ def build(setting: Setting) -> MultiTaskModel:
         heads = {task: ClassificationHead(dims[0], LABELS[task], dims[1]) if task in LABELS
                  else RegressionHead(*dims) for task in setting.tasks}
     if setting.similarity is not None:
-        heads["similarity"] = SimilarityHead(encoder.embedding_dim)
+        kind = BatchCosinesHead if setting.keeps == "cosines" else SimilarityHead
+        heads["similarity"] = kind(encoder.embedding_dim)
     return MultiTaskModel(encoder, heads)
 
 
@@ -202,6 +205,9 @@ def train(setting: Setting, **settings: Any) -> tuple[MultiTaskModel, list[Histo
         backward = weightings.backward(model, setting.aggregator)
         config = training_config(setting, **settings)
         return model, [fit(model, data, validation, config, backward)]
+    if setting.keeps == "l2-sp":
+        config = training_config(setting, weight_decay=0.0, **settings)  # the pull is in its place
+        return model, [fit(model, data, validation, config, l2_sp(model, STRENGTH))]
     if setting.policy == "everything":
         freeze(model, "all")
     return model, fit_stages(model, data, validation, stages(setting, **settings))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny import make_config, make_data, make_model, weights
 
-from experiments import drift, policies, studies, train
+from experiments import drift, keepers, policies, studies, train
 from experiments.records import read_records
 from mtl_helpers.data import assert_no_leakage
 from mtl_helpers.freezing import FrozenCache, freeze, unfreeze
@@ -130,7 +130,7 @@ def test_a_head_stays_where_it_was_and_the_encoder_below_it_only_where_it_is_fro
 def test_the_penalty_pulls_back_to_the_start() -> None:
     model = make_model()
     freeze(model, "head:genre", "embeddings")
-    backward, start = drift.penalty(model, "genre"), weights(model)
+    backward, start = keepers.l2_sp(model, 0.1), weights(model)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.5)
@@ -138,7 +138,7 @@ def test_the_penalty_pulls_back_to_the_start() -> None:
     backward({"sentiment": model.heads["sentiment"](torch.ones(1, 16)).sum() + encoder_loss})
     for name, parameter in model.named_parameters():
         if name.startswith("encoder.") and parameter.requires_grad:
-            expected = 1 + drift.STRENGTH * (parameter.detach() - start[name])
+            expected = 1 + 0.1 * (parameter.detach() - start[name])
             torch.testing.assert_close(parameter.grad, expected)
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
+from tiny import make_encoder
 
-from experiments import similarity, similarity_table
+from experiments import keepers, similarity, similarity_table
+from mtl_helpers import SimilarityHead
 
 
 class Letters:
@@ -30,6 +33,28 @@ def test_cosines_of_pairs_agree_with_scores_in_rank_alone(tmp_path) -> None:
         path.write_text(f"a,b,1\n{row}\n", encoding="utf-8")
         with pytest.raises(ValueError, match="pairs.csv"):
             similarity.read_pairs(path)
+
+
+def test_other_ways_to_keep_similarity_are_what_they_say() -> None:
+    dim, generator = 8, torch.Generator().manual_seed(0)
+    before, now = torch.nn.functional.normalize(
+        torch.randn(2, 5, dim, generator=generator, dtype=torch.float64), dim=-1)
+    turn = torch.linalg.qr(torch.randn(dim, dim, generator=generator, dtype=torch.float64)).Q
+    cosines, vectors = keepers.BatchCosinesHead(dim), SimilarityHead(dim)
+    assert cosines.loss(3 * before @ turn, before).abs().max() < 1e-6  # it turned as a whole
+    assert vectors.loss(before @ turn, before).max() > 0.5
+    pairs = (now @ now.T - before @ before.T).square().mean(dim=1)
+    torch.testing.assert_close(cosines.loss(now, before).double(), pairs, rtol=1e-5, atol=1e-6)
+    squared = (now - before).square().sum(dim=1)  # of vectors of length 1 it is no other loss
+    torch.testing.assert_close(squared, 2 * vectors.loss(now, before))
+
+    one, other = make_encoder(), make_encoder()
+    for parameter in other.parameters():
+        torch.nn.init.constant_(parameter, 3.0)
+    first = [parameter.detach().clone() for parameter in one.parameters()]
+    keepers.average_with(one, other)
+    for parameter, was in zip(one.parameters(), first, strict=True):
+        torch.testing.assert_close(parameter.detach(), (was + 3) / 2)
 
 
 def test_no_pair_both_chooses_and_reports() -> None:
@@ -57,6 +82,8 @@ def test_runs_are_listed_once_the_first_seed_of_all_before_the_second() -> None:
     for run in runs:  # one factor at a time
         changed = [name for name in ("sentences", "policy", "encoder_lr", "similarity")
                    if getattr(run, name) != getattr(similarity.BASE, name)]
+        if run.keeps:  # in place of SimilarityHead, with its weight where it has one
+            changed = ["keeps"]
         if not run.arm.startswith("few-"):  # those of Task 3, with and without a task more
             assert len(changed) == (run.arm not in ("base", "published"))
 
