@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from itertools import combinations
+from itertools import combinations, repeat
 from typing import Any, Self
 
 import numpy as np
@@ -47,9 +47,10 @@ class LabelledSentences:
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if getattr(self.sentences, "ndim", 1) > 1 or isinstance(self.sentences, str | dict):
-            raise TypeError(f"sentences must be a list of strings, got {self.sentences!r:.60}")
-        self.sentences = list(self.sentences)
+        texts = self.sentences
+        if getattr(texts, "ndim", 1) > 1 or isinstance(texts, str | dict | set):
+            raise TypeError(f"sentences must be a list of strings, got {texts!r:.60}")
+        self.sentences = list(texts)
         for i, text in enumerate(self.sentences):
             if not isinstance(text, str):
                 raise TypeError(f"sentences[{i}] must be str, got {text!r} of {type(text)}")
@@ -181,13 +182,12 @@ def concatenate(*parts: LabelledSentences) -> LabelledSentences:
     """
     sentences: list[str] = []
     groups: list[Hashable] = []
-    grouped = False
+    grouped = any(part.groups is not None for part in parts)
     tasks: dict[str, None] = {}  # in the order in which they come
     for number, part in enumerate(parts):
         sentences += part.sentences
-        grouped = grouped or part.groups is not None
         own = zip(range(len(part))) if part.groups is None else part.groups
-        groups += [(number, group) for group in own]
+        groups += zip(repeat(number), own)
         tasks |= dict.fromkeys(part.labels)
     labels, names = {}, {}
     for task in tasks:

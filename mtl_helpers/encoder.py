@@ -95,8 +95,8 @@ class SentenceEncoder(nn.Module):
                              f"{type(tokenizer)}, {tokenizer.pad_token} and {words}")
         layer = getattr(backbone, "embeddings", None)
         padding = getattr(getattr(layer, "position_embeddings", None), "padding_idx", None)
-        before = 0 if padding is None else padding + 1  # RoBERTa counts from behind padding's
-        longest = positions - before
+        # RoBERTa counts positions from behind that of padding.
+        longest = positions - (0 if padding is None else padding + 1)
         if max_length is None:
             max_length = min(longest, tokenizer.model_max_length)
         if not isinstance(max_length, int) or not 3 <= max_length <= longest:
@@ -116,7 +116,7 @@ class SentenceEncoder(nn.Module):
 
     def tokenize(self, sentences: Sequence[str]) -> list[np.ndarray]:
         """Token ids of each sentence (int32), cut to `max_length`; logs how many were cut."""
-        if getattr(sentences, "ndim", 1) > 1 or isinstance(sentences, str | bytes | dict):
+        if getattr(sentences, "ndim", 1) > 1 or isinstance(sentences, str | dict | set):
             raise TypeError(f"sentences must be a list of strings, got {sentences!r:.60}")
         sentences = list(sentences)
         for position, sentence in enumerate(sentences):
@@ -167,7 +167,7 @@ class SentenceEncoder(nn.Module):
         embeddings = np.empty((len(token_ids), self.embedding_dim), dtype=np.float32)
         encoder = self._inference_copy(dtype, pack=lengths.sum() > 4096)
         device = next(self.parameters()).device
-        slots = tokens_per_batch or (SLOTS if device.type == "cpu" else 16 * SLOTS)
+        slots = max(1, tokens_per_batch or (SLOTS if device.type == "cpu" else 16 * SLOTS))
         rest = np.argsort(-lengths, kind="stable")  # longest first, so that like lengths meet
         while len(rest):
             rows = rest[: _batch_size(lengths[rest[:slots]], slots)]

@@ -156,14 +156,13 @@ class UncertaintyWeighting(nn.Module):
 
 def make_weighting(weighting: str | Mapping[str, float], heads: Heads) -> nn.Module:
     """Build a weighting by name, one of WEIGHTINGS, or from a weight for each head's task."""
-    if isinstance(weighting, Mapping):
-        if set(weighting) != set(heads):
-            raise ValueError(f"weighting must have a weight for each of {list(heads)}, "
-                             f"got {dict(weighting)}")
-        return StaticWeighting(weighting)
     if weighting == "uncertainty":
         return UncertaintyWeighting(heads)
-    return StaticWeighting(dict.fromkeys(heads, 1.0))
+    weights = weighting if isinstance(weighting, Mapping) else dict.fromkeys(heads, 1.0)
+    if set(weights) != set(heads):
+        raise ValueError(f"weighting must have a weight for each of {list(heads)}, "
+                         f"got {dict(weights)}")
+    return StaticWeighting(weights)
 
 
 # Several processes

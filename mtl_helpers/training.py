@@ -270,12 +270,14 @@ def resume(folder: str | Path | None, parts: dict[str, Any], kind: dict[str, Any
     if not folder:
         return 0
     kind["encoder"] = encoder_hash(dict(parts["model"].named_parameters()))
-    found = load_checkpoint(folder)
-    if found is None:
+    step, state = load_checkpoint(folder) or (0, {})
+    if not state:
         return 0
-    step, state = found
+    if not {"kind", *parts} <= state.keys():
+        raise ValueError(f"checkpoint_dir {folder} holds a checkpoint that fit did not write")
     old, left = state["kind"], Path(folder, LEFT)
-    if kind["encoder"] in (encoder_hash(state["model"]), left.is_file() and left.read_text()):
+    ended = left.is_file() and left.read_text(errors="replace")
+    if kind["encoder"] in (encoder_hash(state["model"]), ended):
         kind["encoder"] = old["encoder"]  # of the weights that the run began with
     for name in {**old, **kind}:
         if not alike(old.get(name), kind.get(name)):

@@ -134,9 +134,11 @@ BAD: list[tuple[Any, ...]] = [
      "no-such-folder/no-such-model"),
     *(("encode.sentences", TEXT + re.escape(repr(wrong)), ["a", wrong])
       for wrong in (None, NAN, b"a", ["nested"], "\ud83d")),
+    ("encode.sentences", r"TypeError: sentences\[0\] must be a string", b"a"),
     *((f"{name}.sentences", "TypeError: sentences must be a list of strings, got VALUE", value)
-      for name, value in (("encode", b"a"), ("tokenize", "abc"), ("LabelledSentences", "abc"),
+      for name, value in (("tokenize", "abc"), ("LabelledSentences", "abc"),
                           ("encode", {"text": ["a"]}), ("LabelledSentences", {"text": ["a"]}),
+                          ("encode", {"a", "b"}), ("LabelledSentences", {"a", "b"}),
                           ("encode", FRAME), ("LabelledSentences", FRAME))),
     ("pool.pooling", "pooling is VALUE; valid are mean, cls, max", "median"),
     ("MultiTaskModel.heads", "heads must be one head object for each task", {}),

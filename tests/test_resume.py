@@ -367,9 +367,17 @@ def test_only_an_encoder_of_the_run_goes_on(tmp_path, monkeypatch):
     latest.load_state_dict(training.load_checkpoint(tmp_path)[1]["model"])
     expected, _ = train(make_config(**{**settings, "checkpoint_dir": None}))
     for number, goes_on in enumerate((model, latest, make_model())):
-        shutil.copytree(tmp_path, tmp_path.with_name(f"copy-{number}"))
-        config = make_config(**{**settings, "checkpoint_dir": tmp_path.with_name(f"copy-{number}")})
+        folder = shutil.copytree(tmp_path, tmp_path.with_name(f"copy-{number}"))
+        if number:  # only the first needs the hash of what `fit` left, which may be damaged
+            Path(folder, training.LEFT).write_bytes(b"\xff\xfe")
+        config = make_config(**{**settings, "checkpoint_dir": folder})
         assert same(expected, train(config, goes_on)[0]), number
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path):
+    checkpoint.save_checkpoint(tmp_path, 3, {"mine": 1})
+    with pytest.raises(ValueError, match="holds a checkpoint that fit did not write"):
+        train(make_config(checkpoint_dir=str(tmp_path)))
 
 
 # Interruptions
