@@ -1,4 +1,4 @@
-"""Time of a training step for each way to weigh or combine the tasks, interleaved.
+"""Time of a training step for each way to weigh or combine tasks, or with one more.
 
     python -m benchmarks.methods [--rounds 5] [--steps 16]
 
@@ -20,7 +20,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "sum": {},
     "sentiment-x3": {"weighting": {"genre": 0.5, "sentiment": 1.5}},
     "log_k": {"weighting": "log_k"}, "uncertainty": {"weighting": "uncertainty"},
-    "PCGrad": {"aggregator": "PCGrad"}, "UPGrad": {"aggregator": "UPGrad"}}
+    "PCGrad": {"aggregator": "PCGrad"}, "UPGrad": {"aggregator": "UPGrad"},
+    "similarity": {"similarity": 1.0}}
 
 
 def step_seconds(method: str, steps: int) -> float:

@@ -41,7 +41,7 @@ COSINES = 10.0  # weight of the task that keeps cosines, whose loss is that much
 BASE = Setting("similarity", "base")
 ARMS = [  # the run, how many seeds it has, and what the table calls it
     (replace(BASE, arm="published", passes=0), 1, "the encoder as it came"),
-    (BASE, 5, "4,000 sentences, nothing frozen, 1e-4"),
+    (BASE, 5, "sorting alone"),
     (replace(BASE, arm="kept-1", similarity=1.0), 5, "SimilarityHead, weight 1"),
     (replace(BASE, arm="kept-0.3", similarity=0.3), 5, "SimilarityHead, weight 0.3"),
     (replace(BASE, arm="kept-5", similarity=5.0), 5, "SimilarityHead, weight 5"),

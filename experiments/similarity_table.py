@@ -16,6 +16,7 @@ from experiments.similarity import ARMS, records
 
 COLUMNS = ("", "STS-B", "genre", "sentiment", "neighbours kept", "separation")
 BEFORE, SORTING, KEEPING = "published", "base", "kept-1"  # arms that the page compares
+INSTEAD = ("cosines", "l2-sp", "average")  # what was tried in the place of SimilarityHead
 KEPT = "kept-"  # arms with a SimilarityHead begin so, and end with its weight
 
 

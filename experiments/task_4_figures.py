@@ -247,7 +247,7 @@ def plot_similarity(title: str) -> Figure:
     axis.annotate("the encoder as it came", (0.99, before), fontsize=8, va="bottom", ha="right",
                   xycoords=("axes fraction", "data"))
     for arm, label in similarity_table.recorded():
-        other = arm.startswith(("layers", "rate"))
+        other = arm.startswith(("layers", "rate", *similarity_table.INSTEAD))
         if other and similarity_table.values(arm)["genre"]:
             mark(axis, *similarity_table.scored(arm), label, color=COLOURS[1], marker="s")
     path = [similarity_table.SORTING, *similarity_table.kept()]

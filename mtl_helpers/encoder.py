@@ -133,7 +133,7 @@ class SentenceEncoder(nn.Module):
                 rows.append(np.array(ids or [self.tokenizer.pad_token_id], dtype=np.int32))
             cut += sum(bool(encoding.overflowing) for encoding in batch.encodings)
         known = self.backbone.get_input_embeddings().num_embeddings
-        if max((row.max() for row in rows), default=0) >= known:
+        if max([self.tokenizer.pad_token_id, *(row.max() for row in rows)]) >= known:
             raise ValueError(f"tokenizer has more than the backbone's {known} tokens: call "
                              "backbone.resize_token_embeddings(len(tokenizer))")
         if cut:

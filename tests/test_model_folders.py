@@ -346,6 +346,9 @@ def test_a_token_that_was_added_alone_names_the_remedy():
         encoder.encode("senators")
     encoder.backbone.resize_token_embeddings(len(encoder.tokenizer))
     assert encoder.encode("senators").shape == (16,)
+    encoder.tokenizer.add_special_tokens({"pad_token": "[PADDING]"})
+    with pytest.raises(ValueError, match=r"backbone\.resize_token_embeddings"):
+        encoder.encode(["a film", "it"])
 
 
 @pytest.mark.parametrize("pooling", ["mean", "max", "cls"])
