@@ -5,8 +5,10 @@ Squared error on vectors needs no run: of vectors of length 1 it is twice Simila
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -41,6 +43,12 @@ def l2_sp(model: MultiTaskModel, strength: float) -> Callable[[dict[str, Tensor]
             if parameter.grad is not None:
                 parameter.grad.add_(parameter.detach() - first, alpha=strength)
     return backward
+
+
+@functools.cache
+def published_vectors(sentences: tuple[str, ...]) -> np.ndarray:
+    """The sentences' vectors by the encoder as it came, (N, D)."""
+    return SentenceEncoder.from_pretrained("all-MiniLM-L6-v2").encode(sentences)
 
 
 @torch.no_grad()

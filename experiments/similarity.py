@@ -24,10 +24,10 @@ import torch
 from scipy.stats import spearmanr
 
 from experiments.compare_encoders import PAIRS, cosines, separation
-from experiments.keepers import average_with
+from experiments.keepers import average_with, published_vectors
 from experiments.records import add_record, find_record, read_records
 from experiments.studies import HEADLINE, part_of
-from experiments.train import Setting, course, published_vectors, scores, splits, train
+from experiments.train import Setting, course, scores, splits, train
 from mtl_helpers import SentenceEncoder, resolve_dtype
 
 MODEL = "all-MiniLM-L6-v2"
@@ -57,6 +57,8 @@ ARMS = [  # the run, how many seeds it has, and what the table calls it
      "cosines within a batch kept"),
     (replace(BASE, arm="l2-sp", keeps="l2-sp"), 1, "weights pulled back (L2-SP)"),
     (replace(BASE, arm="average", keeps="average"), 1, "weights averaged with those before"),
+    (replace(BASE, arm="unlabelled", similarity=1.0, keeps="unlabelled", sentences=None,
+             passes=HEADLINE), 1, "SimilarityHead also for 12,592 sentences without labels"),
     # Few sentences: the heads first, then everything, as in Task 3, whose runs these are again.
     *((replace(BASE, arm=f"few-{count}", sentences=count, policy="lp-ft", select="mean",
                similarity=None), 3, f"{count} sentences, the heads first") for count in (50, 200)),

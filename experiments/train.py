@@ -23,7 +23,7 @@ import torch
 
 from experiments import weightings
 from experiments.compare_encoders import LABELS
-from experiments.keepers import STRENGTH, BatchCosinesHead, l2_sp
+from experiments.keepers import STRENGTH, BatchCosinesHead, l2_sp, published_vectors
 from experiments.policies import (
     fit_stages,
     layer_features,
@@ -79,7 +79,7 @@ class Setting:
     features: bool = False  # whether the record has how far each layer's features moved
     probabilities: bool = False  # whether the record keeps those of the sentences
     similarity: float | None = None  # weight of a task more: stay near the vectors from before
-    keeps: str | None = None  # what is in that task's place: "cosines", "l2-sp" or "average"
+    keeps: str | None = None  # "cosines", "l2-sp" or "average" in its place, or "unlabelled"
     seed: int = 0
 
     @property
@@ -117,15 +117,13 @@ def training_data(setting: Setting) -> LabelledSentences:
         train.labels["sentiment"][missing] = -100
         if setting.tasks == ("sentiment",):
             train = train.select(kept)
+    if setting.keeps == "unlabelled":  # all but the usual sentences have that task alone
+        drawn = np.random.default_rng(0).choice(len(train), SENTENCES, replace=False)
+        for ids in train.labels.values():
+            ids[np.setdiff1d(np.arange(len(train)), drawn)] = -100
     if setting.similarity is not None:
         train.labels["similarity"] = published_vectors(tuple(train.sentences))
     return train
-
-
-@functools.cache
-def published_vectors(sentences: tuple[str, ...]) -> np.ndarray:
-    """The sentences' vectors by the encoder as it came, (N, D)."""
-    return SentenceEncoder.from_pretrained("all-MiniLM-L6-v2").encode(sentences)
 
 
 def build(setting: Setting) -> MultiTaskModel:
