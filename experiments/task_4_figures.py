@@ -229,11 +229,11 @@ def plot_rates(title: str) -> Figure:
     return figure
 
 
-def mark(axis: Axes, x: float, y: float, text: str, **look: str) -> None:
-    """A point with its name beside it."""
+def mark(axis: Axes, x: float, y: float, text: str, left: bool = False, **look: str) -> None:
+    """A point with its name beside it, on the right or on the left."""
     axis.plot(x, y, markersize=7, linestyle="none", **look)
-    axis.annotate(text, (x, y), fontsize=8, xytext=(8, 0), textcoords="offset points",
-                  va="center")
+    axis.annotate(text, (x, y), fontsize=8, xytext=(-8, 0) if left else (8, 6), va="center",
+                  textcoords="offset points", ha="right" if left else "left")
 
 
 def plot_similarity(title: str) -> Figure:
@@ -249,7 +249,8 @@ def plot_similarity(title: str) -> Figure:
     for arm, label in similarity_table.recorded():
         other = arm.startswith(("layers", "rate", *similarity_table.INSTEAD))
         if other and similarity_table.values(arm)["genre"]:
-            mark(axis, *similarity_table.scored(arm), label, color=COLOURS[1], marker="s")
+            name = label.split(" (")[0]  # without its seeds
+            mark(axis, *similarity_table.scored(arm), name, left=True, color=COLOURS[1], marker="s")
     path = [similarity_table.SORTING, *similarity_table.kept()]
     path = [arm for arm in path if similarity_table.values(arm)["genre"]]
     places = np.array([similarity_table.scored(arm) for arm in path]).reshape(-1, 2)  # (K, 2)
