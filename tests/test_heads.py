@@ -53,7 +53,7 @@ class TinyModel(torch.nn.Module):
 
 
 def make_batch(size=10, missing=0.4, seed=0):
-    """Inputs, and labels of which about a share `missing` is missing in each task."""
+    """Inputs, and labels of which about this share is missing in each task."""
     rng = np.random.default_rng(seed)
     labels = {"genre": rng.integers(4, size=size), "sentiment": rng.integers(3, size=size),
               "valence": rng.normal(size=size)}
@@ -95,8 +95,8 @@ def test_dropout_acts_in_training_only_and_a_seed_fixes_the_weights(hidden_dim):
     assert not torch.equal(head(embeddings), head(embeddings))
     first, second, other = (head.eval()(embeddings) for head in heads)
     assert torch.equal(first, second) and not torch.equal(first, other)
-    drops = [module for module in head.modules() if isinstance(module, torch.nn.Dropout)]
-    assert len(drops) == (1 if hidden_dim is None else 2), "one before each linear layer"
+    kinds = [type(module) for module in head.modules()]
+    assert kinds.count(torch.nn.Dropout) == kinds.count(torch.nn.Linear), "one before each"
 
 
 def test_an_untrained_head_costs_about_log_k():
@@ -214,18 +214,6 @@ def test_accepted_labels(labels):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_missing_label_is_as_if_the_sentence_were_not_there(task):
-    model = TinyModel()
-    inputs, labels = make_batch()
-    here = has_label(labels[task])
-    assert 0 < here.sum() < len(here)
-    masked = task_losses(model.heads, model(inputs), {task: labels[task]})[task]
-    alone = task_losses(model.heads, model(inputs[here]), {task: labels[task][here]})[task]
-    close(masked.mean, alone.mean, rtol=1e-12, atol=0)
-    close(gradient(model, masked.mean), gradient(model, alone.mean), rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("name", WEIGHTINGS)
 def test_a_task_without_labels_adds_exactly_nothing(task, name):
     model = TinyModel()
@@ -283,19 +271,6 @@ def test_gradients_add_up_over_tasks_and_over_the_parts_of_a_batch(seed, size, m
         close(summed, gradient(model, whole, *own), rtol=0, atol=1e-9)
 
 
-def test_a_mean_of_means_would_be_wrong():
-    model = TinyModel()
-    inputs, labels = make_batch(size=9, missing=0)
-    labels["genre"][1:4] = -100
-    whole, first, second = (
-        task_losses(model.heads, model(inputs[part]), {"genre": labels["genre"][part]})["genre"]
-        for part in (slice(0, 9), slice(0, 4), slice(4, 9)))
-    mean_of_means = (first.mean + second.mean) / 2
-    assert abs(mean_of_means.item() - whole.mean.item()) > 0.01
-    pooled = (first.sum + second.sum) / (first.count + second.count)
-    assert pooled.item() == pytest.approx(whole.mean.item(), rel=1e-12)
-
-
 # Weightings
 
 def mean_loss(value, count=10):
@@ -335,19 +310,6 @@ def test_uncertainty_is_the_gaussian_likelihood_or_nearly_the_scaled_softmax(s):
     exact = entropy(logits * precision, ids)
     assert exact.item() == pytest.approx((total + dropped.mean()).item(), rel=1e-12)
     assert (dropped.mean().item() == pytest.approx(0, abs=1e-12)) == (s == 0)
-
-
-@pytest.mark.parametrize(("task", "best"), [("genre", math.log(2 * 0.7)),
-                                            ("valence", math.log(0.7))])
-def test_the_learned_variance_settles_where_the_formula_says(task, best):
-    weighting = uncertainty_of(task, best)
-    weighting({task: mean_loss(0.7)}).backward()
-    slope = weighting.log_variances[TASKS.index(task)].grad
-    assert slope.item() == pytest.approx(0, abs=1e-12), "where the derivative is 0"
-    again = make_weighting("uncertainty", make_heads())
-    again.load_state_dict(weighting.float().state_dict())
-    learned = [variance.item() for variance in again.log_variances]
-    assert learned == [pytest.approx(best) if name == task else 0 for name in TASKS]
 
 
 def test_the_variance_of_a_task_that_is_absent_does_not_move():
