@@ -133,12 +133,12 @@ FAULTS = {
          ' f"{stem}_GroundTruth.txt")]\n'
          '            rows = _table(tar, f"{stem}_anonDataRatings.txt")\n'
          "            rated = {name: row[3] for name, row in zip(names, rows)}»",
-         "test_ratings_fit_the_sentences"),
+         "test_every_line_of_a_file_is_a_row_and_its_ratings_have_the_mean_that_stands_there"),
         ("sentiment threshold", "(valence «>→>=» 0.5)",
          "test_tasks_can_be_chosen_and_sentiment_is_valence_cut"),
         ("document ids of genres mixed",
          "«f\"{GENRES[genre]} {name.split('_')[0]}\"→name.split('_')[0]»",
-         "test_sentences_are_clean_and_documents_known"),
+         "test_the_corpus_is_the_recorded_one"),
     ],
     ("mtl_helpers/data.py", "test_data.py"): [
         ("select sorts",
