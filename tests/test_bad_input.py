@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -48,8 +47,6 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
     "tokenize": (ENCODER.tokenize, {"sentences": ["a"]}),
     "pool": (mtl.pool, {"token_embeddings": torch.zeros(1, 2, 4), "attention_mask": None}),
     "MultiTaskModel": (mtl.MultiTaskModel, {"encoder": ENCODER, "heads": dict(MODEL.heads)}),
-    "predict": (MODEL.predict, {"sentences": ["a"]}),
-    "save_pretrained": (MODEL.save_pretrained, {"folder": "model"}),
     "LabelledSentences": (mtl.LabelledSentences, {"sentences": ["a", "b", "c"], "labels": {}}),
     "named LabelledSentences": (mtl.LabelledSentences, {
         "sentences": ["a", "b", "c"], "labels": {}, "names": {"genre": ["a", "b"]}}),
@@ -78,7 +75,6 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
     "parameter_groups": (mtl.parameter_groups, {"model": MODEL, "encoder_lr": 1, "head_lr": 1}),
     "FrozenCache": (mtl.FrozenCache, {"model": frozen("encoder"), "sentences": ["a"]}),
     "FrozenCache.inputs": (CACHE.inputs, {"sentences": DATA.sentences[:2]}),
-    "FrozenCache.check": (CACHE.check, {"model": frozen("encoder"), "dtype": None}),
     "save_checkpoint": (mtl.save_checkpoint, {"folder": "", "step": 1, "state": {}}),
     "score_classification": (mtl.score_classification, SCORED | {"labels": ["a", "b"]}),
     "score_regression": (mtl.score_regression, {"true": np.ones(3), "predicted": np.ones(3)}),
@@ -130,8 +126,7 @@ BAD: list[tuple[Any, ...]] = [
     ("SentenceEncoder.pooling", "pooling is VALUE; valid are mean, cls, max", "mode"),
     ("SentenceEncoder.max_length", "max_length is VALUE; this backbone takes 3 to 32", 0, 2, 33),
     ("from_pretrained.pooling", "pooling is VALUE; valid are mean", "median"),
-    ("from_pretrained.name_or_folder", "OSError: .*no-such-folder/no-such-model",
-     "no-such-folder/no-such-model"),
+    ("from_pretrained.name_or_folder", "OSError: .*no-such-folder/model", "no-such-folder/model"),
     *(("encode.sentences", TEXT + re.escape(repr(wrong)), ["a", wrong])
       for wrong in (None, NAN, b"a", ["nested"], "\ud83d")),
     *((f"{name}.sentences", "TypeError: sentences must be a list of strings, got VALUE", value)
@@ -143,9 +138,6 @@ BAD: list[tuple[Any, ...]] = [
     ("MultiTaskModel.heads", "heads has the task 'a.b'", {"a.b": mtl.RegressionHead(16)}),
     ("MultiTaskModel.heads", r"heads\['a'\] must have the encoder's embedding_dim, 16, got 8",
      {"a": mtl.RegressionHead(8)}),
-    ("predict.sentences", "TypeError: sentences", [1]),
-    ("save_pretrained.folder", "FileExistsError: folder must be new, empty or an earlier save",
-     Path(__file__).parent),
     *(("LabelledSentences.sentences", TEXTS + f"got {re.escape(repr(wrong))} of", ["a", wrong, "c"])
       for wrong in (None, NAN, b"bytes", 3, ["nested"], np.float64(1))),
     *(("LabelledSentences.labels", r"labels\['genre'\] .*" + error, {"genre": values})
@@ -180,8 +172,6 @@ BAD: list[tuple[Any, ...]] = [
     *((f"{name}.fractions", SHARES, (0.7, 0.3), (0.7, 0.3, 0.0), (0.7, 0.2, 0.2), (2, -0.5, -0.5))
       for name in ("split_corpus", "split_indices")),
     ("assert_no_leakage.splits", "TypeError: splits must be two or more", [[DATA, DATA]]),
-    ("assert_no_leakage.splits", "100 % of the 37 sentences of split 2 are also in split 1",
-     [DATA, DATA]),
     ("load_corpus.tasks", "tasks must be among .*genre.*, got ", ["colour"], "genre"),
     *((f"make_sentences.{name}", f"{name} must be .*got VALUE$", *values) for name, values in {
         "n": (0, 2.0, None, True), "seed": (-1, 1.5, "0", False),
@@ -222,7 +212,7 @@ BAD: list[tuple[Any, ...]] = [
         ("select must be .* got 'mean'", {"select": "mean"}),
         ("select must be .* got 'colour'", {"select": "colour"}),
         ("processes is 2, but 1 were started", {"processes": 2}),
-        ("weight", {"weighting": {"colour": 1.0}}))),
+        ("weighting must have a weight for each of", {"weighting": {"genre": 1.0}}))),
     ("uncertain fit.backward", "backward needs processes=1 and weighting", print),
     ("fit.cache", "cache was made with other frozen weights", CACHE),
     ("resolve_dtype.name", "name must be one of auto, float32, bfloat16, got VALUE", "half"),
@@ -232,7 +222,6 @@ BAD: list[tuple[Any, ...]] = [
     ("FrozenCache.sentences", r"TypeError: sentences\[0\]", [1]),
     ("FrozenCache.inputs.sentences", "cache lacks 1 of the sentences, such as 'never seen'",
      ["never seen"]),
-    ("FrozenCache.check.dtype", "cache was made with other frozen weights", torch.bfloat16),
     ("save_checkpoint.step", "step must be at least 0 and keep at least 1", -1),
     ("save_checkpoint.keep", "step must be at least 0 and keep at least 1", 0),
     ("save_checkpoint.state", r"TypeError: state\['a'\] must be a dict", {"a": {1, 2}}),

@@ -71,8 +71,6 @@ def gradient(model, total, *more):
                       for parameter, part in zip(parameters, gradients, strict=True)])
 
 
-# Heads
-
 @pytest.mark.parametrize("sentences", [0, 1, 7])
 def test_heads_are_matrix_products_and_a_hidden_layer_adds_gelu(sentences):
     embeddings = torch.randn(sentences, 8)
@@ -163,8 +161,6 @@ def test_the_contract_alone_is_no_head_and_a_new_kind_is_one_small_class():
     loss = task_losses({"count": head}, {"count": logits}, {"count": torch.full((6,), 2.0)})
     close(loss["count"].mean, ((logits - 2) ** 2).mean())
 
-
-# Losses
 
 def test_losses_by_hand():
     logits = {"genre": torch.tensor([[1.0, 0, 0, 0], [0, 2.0, 0, 0], [0, 0, 0, 0]]),
@@ -270,8 +266,6 @@ def test_gradients_add_up_over_tasks_and_over_the_parts_of_a_batch(seed, size, m
         summed = sum(gradient(model, total, *own) for total in totals)
         close(summed, gradient(model, whole, *own), rtol=0, atol=1e-9)
 
-
-# Weightings
 
 def mean_loss(value, count=10):
     """A TaskLoss whose mean is value."""

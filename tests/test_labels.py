@@ -51,9 +51,6 @@ def similar_data(n=37, shift=0.0, tasks=("genre", "valence")):
     return LabelledSentences(data.sentences, labels | {"similarity": vectors})
 
 
-# Similarity
-
-
 @pytest.mark.parametrize("settings", [
     {"weighting": "uncertainty"}, {"schedule": "alternating", "dtype": "bfloat16"},
     {"weighting": {"genre": 1, "valence": 0, "sentiment": 0, "unused": 1, "similarity": 3}}])
@@ -153,9 +150,6 @@ def test_rows_are_vectors_or_missing_as_a_whole(rows, shown):
         head.take_labels("similarity", rows, 2)
 
 
-# Any of L labels
-
-
 def test_losses_and_gradients_of_vectors_are_those_of_their_known_entries():
     torch.manual_seed(0)
     heads = {"tags": MultiLabelHead(4, ["a", "b", "c"]), "near": SimilarityHead(4)}
@@ -224,9 +218,6 @@ def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
     assert prediction.labels[0] == ["abc"[i] for i in np.flatnonzero(prediction.ids[0])]
     with pytest.raises(ValueError, match="must be .60, 3. 0 and 1, or NaN .* got .*2.0"):
         evaluate(model, LabelledSentences(words, {"tags": tags * 2}))
-
-
-# As people have them
 
 
 @pytest.mark.parametrize(("given", "ids", "names"), [

@@ -61,8 +61,6 @@ def folder(tmp_path):
     return tmp_path / "model"
 
 
-# Forward and predict
-
 def test_every_head_answers_from_one_encoder_pass():
     model, calls = make_model(), []
     model.encoder.register_forward_hook(lambda module, inputs, embeddings: calls.append(embeddings))
@@ -126,8 +124,6 @@ def test_predict_has_no_dropout_and_leaves_modes_and_gradients(asleep):
     model(*batch_of(model))["genre"].square().sum().backward()
     assert model.encoder.backbone.embeddings.word_embeddings.weight.grad.any()
 
-
-# Save and load
 
 def test_saving_and_loading_change_nothing_and_sentence_transformers_opens_the_folder(tmp_path):
     model = make_model().train()
@@ -229,8 +225,6 @@ def test_a_kill_while_a_model_is_replaced_leaves_a_whole_one_and_the_next_save_c
             break
     assert [*dict.fromkeys(found)] == ["old", "set aside", "new"] and not killed
 
-
-# Damaged and foreign folders
 
 def seal(folder):
     """Make the checksums of heads.json fit what the other files hold now."""

@@ -34,9 +34,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-# The model hub
-
-
 class Hub(BaseHTTPRequestHandler):
     """As much of the model hub as a download needs: repositories are folders."""
     protocol_version, broken = "HTTP/1.1", ""
@@ -170,9 +167,6 @@ def test_a_broken_download_is_no_model_until_it_is_whole(hub, monkeypatch, broke
     assert load("paraphrase-mpnet-base-v2").encode(TEXTS).shape == (4, 16)
 
 
-# Weights, pooling and code of a folder
-
-
 def tensors(change):
     """What changes each name and tensor of a file, or drops it where it gives None."""
     return lambda path: save_file(
@@ -270,9 +264,6 @@ def test_a_home_odd_characters_and_spaces_are_paths(tmp_path, monkeypatch):
     assert not Path("~").exists()
 
 
-# Backbones and tokenizers
-
-
 def lora(encoder):
     """The encoder's backbone with adapters, which change it in place."""
     return get_peft_model(encoder.backbone, LoraConfig(r=2, target_modules=["query", "value"]))
@@ -345,9 +336,6 @@ def test_no_tokens_have_a_vector_that_depends_on_no_neighbour(pooling):
     assert np.isfinite(alone).all() and np.abs(alone[0] - together[0]).max() < 1e-6
 
 
-# What is refused before it is saved, and what became of a saved folder
-
-
 def test_heads_that_share_weights_with_another_or_the_encoder_are_refused():
     encoder, head, other = make_encoder(), RegressionHead(16), RegressionHead(16)
     other.network = head.network
@@ -390,9 +378,6 @@ def test_a_folder_that_cannot_be_replaced_is_refused_at_once(place, tmp_path, mo
         make_model().save_pretrained(tmp_path / "drive")
     make_model().save_pretrained(tmp_path / "drive/model")
     assert sorted(path.name for path in tmp_path.rglob("*model")) == ["model"]
-
-
-# Wrappers
 
 
 def compiled_parts():

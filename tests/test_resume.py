@@ -164,9 +164,6 @@ def test_where_and_how_often_it_saves_may_change(tmp_path):
     assert history.steps[6]["step"] == 7 and len(history.steps) == 10
 
 
-# What makes another run
-
-
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, quick_flushes):
     """The folder of a run of which only some steps were made."""
@@ -247,9 +244,6 @@ def test_only_an_encoder_of_the_run_goes_on(tmp_path):
     for number, goes_on in enumerate((model, latest, make_model())):
         copy = shutil.copytree(tmp_path, tmp_path.with_name(f"copy-{number}"))
         assert same(expected, train(make_config(**settings, checkpoint_dir=copy), goes_on)[0])
-
-
-# Interruptions and kills
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])

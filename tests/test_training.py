@@ -50,8 +50,6 @@ def distance(first, second):
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-# What a plain loop does
-
 def plain_loop(model, data, config, task_weights):
     """One epoch after another in torch alone; without weights it learns log variances."""
     lengths = np.array([len(ids) for ids in model.encoder.tokenize(data.sentences)])
@@ -120,8 +118,6 @@ def test_a_backward_of_ones_own_takes_the_place_of_the_weighted_sum():
     assert same(weights(model), weights(other))
 
 
-# What moves, and what does not
-
 def test_a_head_without_labels_in_the_batch_does_not_move(snapshots):
     for schedule in SCHEDULES:
         snapshots.clear()
@@ -138,8 +134,6 @@ def test_a_head_without_labels_in_the_batch_does_not_move(snapshots):
             last = now
         assert {"sentiment", "valence", "unused"} <= rested
 
-
-# What it reports
 
 @pytest.mark.parametrize("schedule", ["alternating", "joint"])
 def test_history_tells_what_was_realised(schedule):
@@ -185,8 +179,6 @@ def test_progress_is_a_line_an_epoch_and_in_a_terminal_a_bar(monkeypatch, capsys
     fit(make_model(), DATA, config=make_config(epochs=1))
     assert capsys.readouterr() == ("", "")
 
-
-# Validation: selecting and stopping
 
 RISING_AND_FALLING = [(0.1, 0.9, 0.5), (0.6, 0.5, 0.0), (0.3, 0.4, math.nan), (0.2, 0.8, 0.4)]
 SELECTIONS = {  # settings, each task's scores, the scores that select, the steps, the best one
@@ -238,8 +230,6 @@ def test_validation_does_not_change_what_is_learned():
     fit(other, DATA, VALIDATION, make_config(validate_every=1))
     assert same(weights(model), weights(other))
 
-
-# Numbers, seeds, surroundings
 
 @pytest.mark.parametrize(("fast", "computed"), [(True, torch.bfloat16), (False, None)])
 def test_auto_is_bfloat16_where_hardware_has_it_and_does_not_emulate_it(
@@ -382,8 +372,6 @@ def test_where_memory_runs_out_one_line_says_what_to_lower(monkeypatch, error, t
         assert len(notes) == told and all(f"lower {settings}" in note for note in notes)
 
 
-# Losses that are not finite
-
 def test_a_loss_that_is_not_finite_ends_training_before_the_step(tmp_path, snapshots):
     data = make_data()
     row = 5  # it has a genre, but no sentiment and no valence
@@ -419,8 +407,6 @@ def test_a_gradient_that_is_not_finite_ends_training(snapshots):
     assert same(weights(model), snapshots[1])
 
 
-# Refusals leave the model as it was
-
 def change(**labels):
     """The data with other labels; None leaves a task out."""
     return LabelledSentences(DATA.sentences, {
@@ -433,8 +419,7 @@ def change(**labels):
     (DATA, DATA, {"select": "unused"}, "select must be a task, .* got 'unused'"),
     (DATA, change(valence=None), {"select": "valence"}, "with labels in train and valid"),
     (DATA, change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "got 'sentiment'"),
-    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"}, "got 'mean'"),
-    (DATA, None, {"weighting": {"genre": 1.0}}, "weighting must have a weight for each of")])
+    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"}, "got 'mean'")])
 def test_refused_data(train, validation, settings, message):
     model = make_model()
     before = weights(model)
@@ -471,8 +456,6 @@ def test_numbers_of_numpy_are_plain_numbers(tmp_path):
     fit(make_model(), DATA, config=config)
     assert load_checkpoint(tmp_path)[0] == 2
 
-
-# Two processes
 
 def test_two_processes_train_the_weights_of_one(tmp_path):
     script = Path(__file__).with_name("training_process.py")
