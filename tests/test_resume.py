@@ -5,7 +5,6 @@ import json
 import logging
 import random
 import shutil
-from contextlib import contextmanager
 from dataclasses import fields
 
 import numpy as np
@@ -14,12 +13,12 @@ import torch
 from killed import forks, killed_before
 from safetensors.torch import load_file, save_file
 from tiny import make_config, make_data, make_encoder, make_model, new_heads, same, weights
-from training_process import on_each_step
+from training_process import on_each_step, stopped_at
 
 from mtl_helpers import checkpoint, training
 from mtl_helpers.batching import SCHEDULES, take_labels
 from mtl_helpers.checkpoint import load_checkpoint
-from mtl_helpers.config import Best, History, TrainingConfig
+from mtl_helpers.config import Best, TrainingConfig
 from mtl_helpers.freezing import freeze
 from mtl_helpers.heads import ClassificationHead, SimilarityHead
 from mtl_helpers.training import Objective, fit
@@ -28,34 +27,11 @@ TRAIN, VALIDATION = make_data(), make_data(20, seed=1)
 pytestmark = pytest.mark.usefixtures("quick_flushes")
 
 
-class Stop(Exception):
-    """Raised by a test in the midst of training."""
-
-
 def train(config, model=None, validation=None):
     """Final weights and history of a run on the usual data, validated where weights are chosen."""
     model = model or make_model()
     history = fit(model, TRAIN, VALIDATION if config.select else validation, config)
     return weights(model), history
-
-
-@contextmanager
-def stopped_at(step, where="add_step", error=Stop):
-    """A run in this context ends with an error: after a step, before it, or before its save."""
-    place = History if where == "add_step" else training
-    kept, position = getattr(place, where), {"add_step": 2, "check_finite": 0, "save": 1}[where]
-
-    def stop(*arguments):
-        if where == "add_step":
-            kept(*arguments)
-        if arguments[position] == step:
-            raise error
-        if where != "add_step":
-            kept(*arguments)
-
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(error) as caught:
-        patch.setattr(place, where, stop)
-        yield caught
 
 
 def train_with_stops(config, *stops, model=None):

@@ -1,4 +1,4 @@
-"""Training that is told its steps, and two processes of torchrun that train together."""
+"""Training that is watched or stopped, and two processes of torchrun that train together."""
 
 import json
 import os
@@ -8,10 +8,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import save_file
 from tiny import make_config, make_data, make_model, new_heads, weights
 
+from mtl_helpers import training
 from mtl_helpers.batching import SCHEDULES
 from mtl_helpers.config import History
 from mtl_helpers.freezing import freeze
@@ -23,16 +25,32 @@ from mtl_helpers.training import fit
 def on_each_step(act):
     """Let `act` be called with the number of each step that was made."""
     add_step = History.add_step
-
-    def told(history, epoch, step, *rest):
-        add_step(history, epoch, step, *rest)
-        act(step)
-
-    History.add_step = told
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(History, "add_step", lambda *row: (add_step(*row), act(row[2])))
         yield
-    finally:
-        History.add_step = add_step
+
+
+class Stop(Exception):
+    """Raised by a test in the midst of training."""
+
+
+@contextmanager
+def stopped_at(step, where="add_step", error=Stop):
+    """A run in this context ends with an error: after a step, before it, or before its save."""
+    place = History if where == "add_step" else training
+    kept, position = getattr(place, where), {"add_step": 2, "check_finite": 0, "save": 1}[where]
+
+    def stop(*arguments):
+        if where == "add_step":
+            kept(*arguments)
+        if arguments[position] == step:
+            raise error
+        if where != "add_step":
+            kept(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(error) as caught:
+        patch.setattr(place, where, stop)
+        yield caught
 
 
 def train_together(schedule, processes, heads=None, **settings):
@@ -58,16 +76,9 @@ def train_together(schedule, processes, heads=None, **settings):
 def continue_together(schedule, folder):
     """Stop two processes after their fifth step; they go on with a model of other heads."""
     settings = {"checkpoint_dir": str(folder), "checkpoint_every": 2}
-
-    def stop(step):
-        if step == 5:
-            raise KeyboardInterrupt
-
-    try:
-        with on_each_step(stop):
-            train_together(schedule, 2, **settings)
-    except KeyboardInterrupt as error:
-        assert len(error.history.steps) == 5
+    with stopped_at(5) as caught:
+        train_together(schedule, 2, **settings)
+    assert len(caught.value.history.steps) == 5
     return train_together(schedule, 2, heads=1, **settings)[0]
 
 
