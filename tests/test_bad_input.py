@@ -81,8 +81,7 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
     "bootstrap_interval": (mtl.bootstrap_interval, SCORED),
     "evaluate": (lambda data: mtl.evaluate(MODEL, data), {"data": DATA}),
     **{name: (getattr(calibration, name), {"true": IDS, "probabilities": PROBABILITIES})
-       for name in ("reliability", "expected_calibration_error", "brier_score",
-                    "fit_temperature")},
+       for name in ("reliability", "expected_calibration_error", "brier_score", "fit_temperature")},
     "apply_temperature": (calibration.apply_temperature,
                           {"probabilities": PROBABILITIES, "temperature": 2.0}),
     "part_of": (studies.part_of, {"text": "2/3"}),

@@ -191,8 +191,7 @@ def test_variables_move_the_cache(tmp_path, monkeypatch):
         assert corpus_module._cache_path() == folder / ARCHIVE
 
 
-def test_processes_at_once_and_killed_ones_never_leave_a_wrong_file(
-        pip, cached, archive, tmp_path):
+def test_processes_at_once_and_killed_ones_never_leave_a_wrong_file(pip, cached, archive, tmp_path):
     copied = tmp_path / "modules" / "copied"  # two files alone are imported in less time
     copied.mkdir()
     for name in ("corpus.py", "data.py"):

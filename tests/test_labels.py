@@ -12,24 +12,12 @@ from sklearn import metrics
 from tiny import make_config, make_data, make_encoder, make_model, same, weights
 from training_process import stopped_at
 
-from mtl_helpers import (
-    MENTIONS,
-    ClassificationHead,
-    FrozenCache,
-    MultiLabelHead,
-    MultiTaskModel,
-    RegressionHead,
-    SimilarityHead,
-    assert_no_leakage,
-    concatenate,
-    evaluate,
-    fit,
-    freeze,
-    make_sentences,
-    split_corpus,
-    task_losses,
-)
-from mtl_helpers.data import LabelledSentences, is_known
+from mtl_helpers import MENTIONS, concatenate, evaluate, fit, make_sentences, split_corpus
+from mtl_helpers.data import LabelledSentences, assert_no_leakage, is_known
+from mtl_helpers.freezing import FrozenCache, freeze
+from mtl_helpers.heads import ClassificationHead, MultiLabelHead, RegressionHead, SimilarityHead
+from mtl_helpers.losses import task_losses
+from mtl_helpers.model import MultiTaskModel
 
 NAN = float("nan")
 

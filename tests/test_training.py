@@ -355,19 +355,13 @@ def test_where_memory_runs_out_one_line_says_what_to_lower(monkeypatch, error, t
 
 
 def test_a_loss_that_is_not_finite_ends_training_before_the_step(tmp_path, snapshots):
-    data = make_data()
-    row = 5  # it has a genre, but no sentiment and no valence
-    assert data.labels["sentiment"][row] == -100 and np.isnan(data.labels["valence"][row])
-    data.sentences[row] += " poison"
-    model = make_model(dropout=0.0)
-    words = model.encoder.backbone.embeddings.word_embeddings.weight
-    with torch.no_grad():
-        words[model.encoder.tokenize(["poison"])[0][1]] = math.nan
+    model, data, row = make_model(), make_data(), 21
+    data.labels["valence"][row] = 1e30  # whose square is infinite
     lengths = np.array([len(ids) for ids in model.encoder.tokenize(data.sentences)])
     plan = plan_epoch(data.labels, "joint", 6, 0, 0, lengths)
     (bad,) = [i for i, batch in enumerate(plan, start=1) if row in batch.rows]
     assert bad > 2
-    with pytest.raises(TrainingDiverged, match=f"step {bad}: the loss of genre is not finite"):
+    with pytest.raises(TrainingDiverged, match=f"step {bad}: the loss of valence is not finite"):
         fit(model, data, config=make_config(batch_size=6, checkpoint_dir=str(tmp_path),
                                             checkpoint_every=1))
     assert len(snapshots) == bad - 1 and same(weights(model), snapshots[-1])
