@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mtl_helpers.data import is_known
-from mtl_helpers.heads import ClassificationHead, Head, Prediction, RegressionHead
+from mtl_helpers.heads import ClassificationHead, Head, RegressionHead
 from mtl_helpers.losses import (
     WEIGHTINGS,
     StaticWeighting,
@@ -137,9 +137,6 @@ def test_the_contract_alone_is_no_head_and_a_new_kind_is_one_small_class():
 
         def loss(self, logits, labels):
             return (logits - labels) ** 2
-
-        def decode(self, logits):
-            return Prediction(values=logits.round().numpy())
 
     with pytest.raises(NotImplementedError):
         Head(8, output_dim=3).loss(torch.zeros(1, 3), torch.zeros(1, 3))

@@ -35,11 +35,7 @@ def train(config, model=None, validation=None):
 
 
 def train_with_stops(config, *stops, model=None):
-    """The same, stopped at each (step, where), begun again with other heads, then finished.
-
-    Args:
-        model: the one that goes on; None: a new one after each stop, with heads of another seed.
-    """
+    """The same, stopped at each (step, where); a new model with other heads goes on, or this."""
     for seed, stop in enumerate(stops):
         with stopped_at(*stop):
             train(config, model or (new_heads(make_model(), seed) if seed else make_model()))

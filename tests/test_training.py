@@ -312,10 +312,7 @@ def test_defaults_of_torch_change_no_result(tmp_path, cached):
 
 
 def test_a_step_mixes_no_devices_and_names_none_of_its_own(monkeypatch):
-    """On "meta", which has shapes but no values, as where a GPU's tensors meet a processor's.
-
-    The encoder is left out: transformers reads values of a mask.
-    """
+    """On "meta", which has no values: transformers reads those of a mask, so that it is left out."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **settings: nullcontext())  # "meta" has none
     model, device, rows = make_model().to("meta"), torch.device("meta"), np.arange(8)
     batch, *_ = plan_epoch(DATA.labels, "joint", 8, 0, 0)
