@@ -308,7 +308,7 @@ FAULTS = {
          "                optimizer.step()\n"
          "                norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)\n"
          "                check_finite(step, means, norm)»\n",
-         "test_agrees_with_a_plain_loop[settings1-task_weights1-1e-12]"),
+         "test_agrees_with_a_plain_loop[settings1-1e-12]"),
         ("warm-up off by one", "return «(step + 1) / (warmup + 1)→step / warmup»",
          "test_max_steps_ends_in_the_midst_of_an_epoch"),
         ("momentum for a resting head",
