@@ -1,11 +1,7 @@
 """A bad value for every public argument: the error that it gives is clear."""
 
-from __future__ import annotations
-
 import inspect
 import re
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas
@@ -23,19 +19,19 @@ SIZES = {"embedding_dim": 8, "hidden_dim": 4, "dropout": 0.1}
 SCORED = {"true": IDS, "predicted": IDS}
 
 
-def frozen(*parts: str) -> mtl.MultiTaskModel:
+def frozen(*parts):
     model = make_model()
     mtl.freeze(model, *parts)
     return model
 
 
-def data(n: int = 3, **labels: object) -> mtl.LabelledSentences:
+def data(n=3, **labels):
     return mtl.LabelledSentences([f"film {i}" for i in range(n)], labels)
 
 
 CACHE = mtl.FrozenCache(frozen("encoder"), DATA.sentences)
 # Each function, and arguments that it takes: a row of BAD changes one of them.
-CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
+CALLS = {
     "TrainingConfig": (mtl.TrainingConfig, {}),
     "ClassificationHead": (mtl.ClassificationHead, SIZES | {"labels": ["a", "b"]}),
     "RegressionHead": (mtl.RegressionHead, SIZES),
@@ -106,7 +102,7 @@ SUM_TO_ONE = "probabilities must be 0 to 1, a row sum to one"
 FRAME = pandas.DataFrame({"text": ["a", "b", "c"]})  # a list of it would be its columns
 
 # function.argument, the error (a ValueError if it doesn't say), values; VALUE stands for each.
-BAD: list[tuple[Any, ...]] = [
+BAD = [
     *((f"TrainingConfig.{name}", f"{name} (must be|needs)", *values) for name, values in {
         "epochs": (0, -1, 1.5, True), "max_steps": (0, 2.5), "batch_size": (0, "32"),
         "encoder_lr": (-1e-4, NAN, "fast"), "head_lr": (INF,), "layer_decay": (1.5, -0.1),
@@ -202,7 +198,6 @@ BAD: list[tuple[Any, ...]] = [
     *((f"plan_epoch.{name}", "batch_size and temperature", value)
       for name, value in (("batch_size", 0), ("temperature", 0.5))),
     ("fit.train", NO_LABEL + r"\['genre'\]", data(0, genre=np.array([], int))),
-    ("fit.train", r"labels has the tasks \['colour'\]; valid are", data(colour=[0, 1, 1])),
     ("fit.train", r"labels\['genre'\] must be \(3,\) ids below 3, or -100 .*, got 7",
      data(genre=[0, 1, 7])),
     ("fit.validation", r"labels\['genre'\] must be", data(genre=[0, 1, 7])),
@@ -272,7 +267,7 @@ CASES = [(argument, error, value) for argument, error, *values in BAD for value 
 
 @pytest.mark.parametrize(("argument", "error", "value"), CASES,
                          ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
-def test_a_bad_value_is_refused_clearly(argument: str, error: str, value: object) -> None:
+def test_a_bad_value_is_refused_clearly(argument, error, value):
     name, _, changed = argument.rpartition(".")
     function, given = CALLS[name]
     with pytest.raises(Exception) as caught:  # noqa: B017
@@ -283,7 +278,7 @@ def test_a_bad_value_is_refused_clearly(argument: str, error: str, value: object
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_without_it_each_call_is_good(name: str, tmp_path, monkeypatch) -> None:
+def test_without_it_each_call_is_good(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     function, given = CALLS[name]
     function(**given)
@@ -300,7 +295,7 @@ pool.attention_mask pool.token_embeddings resolve_dtype.device split_corpus.seed
 task_losses.heads unfreeze.model""".split())
 
 
-def test_every_argument_of_a_public_function_is_in_the_table() -> None:
+def test_every_argument_of_a_public_function_is_in_the_table():
     functions = [name for name in mtl.__all__ if inspect.isfunction(getattr(mtl, name))]
     arguments = {f"{name}.{argument}" for name in [*functions, "TrainingConfig"]
                  for argument in inspect.signature(getattr(mtl, name)).parameters}
