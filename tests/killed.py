@@ -1,12 +1,9 @@
-"""Work in a child process that is killed, before a chosen change to the disk or by its parent, and
-what is left in a folder.
-"""
+"""Work in a child process that is killed before a chosen change to the disk, and what is left."""
 
 import itertools
 import os
 import signal
 import sys
-import time
 
 import pytest
 import torch
@@ -56,18 +53,6 @@ def killed_before(number, work, kinds=CHANGES):
         work()
 
     return was_killed(in_child(work_until_then))
-
-
-def killed_after(seconds, work):
-    """Kill a child some time after its start: the numbers that work(tell) had told until then."""
-    reader, writer = os.pipe()
-    child = in_child(lambda: work(lambda number: os.write(writer, b"%d\n" % number)))
-    os.close(writer)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    assert was_killed(child)
-    with os.fdopen(reader) as lines:
-        return [int(line) for line in lines]
 
 
 def names(folder):

@@ -1,12 +1,7 @@
 """A bad value for every public argument: the error that it gives is clear."""
 
-from __future__ import annotations
-
 import inspect
 import re
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas
@@ -24,19 +19,19 @@ SIZES = {"embedding_dim": 8, "hidden_dim": 4, "dropout": 0.1}
 SCORED = {"true": IDS, "predicted": IDS}
 
 
-def frozen(*parts: str) -> mtl.MultiTaskModel:
+def frozen(*parts):
     model = make_model()
     mtl.freeze(model, *parts)
     return model
 
 
-def data(n: int = 3, **labels: object) -> mtl.LabelledSentences:
+def data(n=3, **labels):
     return mtl.LabelledSentences([f"film {i}" for i in range(n)], labels)
 
 
 CACHE = mtl.FrozenCache(frozen("encoder"), DATA.sentences)
 # Each function, and arguments that it takes: a row of BAD changes one of them.
-CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
+CALLS = {
     "TrainingConfig": (mtl.TrainingConfig, {}),
     "ClassificationHead": (mtl.ClassificationHead, SIZES | {"labels": ["a", "b"]}),
     "RegressionHead": (mtl.RegressionHead, SIZES),
@@ -48,8 +43,6 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
     "tokenize": (ENCODER.tokenize, {"sentences": ["a"]}),
     "pool": (mtl.pool, {"token_embeddings": torch.zeros(1, 2, 4), "attention_mask": None}),
     "MultiTaskModel": (mtl.MultiTaskModel, {"encoder": ENCODER, "heads": dict(MODEL.heads)}),
-    "predict": (MODEL.predict, {"sentences": ["a"]}),
-    "save_pretrained": (MODEL.save_pretrained, {"folder": "model"}),
     "LabelledSentences": (mtl.LabelledSentences, {"sentences": ["a", "b", "c"], "labels": {}}),
     "named LabelledSentences": (mtl.LabelledSentences, {
         "sentences": ["a", "b", "c"], "labels": {}, "names": {"genre": ["a", "b"]}}),
@@ -78,15 +71,13 @@ CALLS: dict[str, tuple[Callable, dict[str, Any]]] = {
     "parameter_groups": (mtl.parameter_groups, {"model": MODEL, "encoder_lr": 1, "head_lr": 1}),
     "FrozenCache": (mtl.FrozenCache, {"model": frozen("encoder"), "sentences": ["a"]}),
     "FrozenCache.inputs": (CACHE.inputs, {"sentences": DATA.sentences[:2]}),
-    "FrozenCache.check": (CACHE.check, {"model": frozen("encoder"), "dtype": None}),
     "save_checkpoint": (mtl.save_checkpoint, {"folder": "", "step": 1, "state": {}}),
     "score_classification": (mtl.score_classification, SCORED | {"labels": ["a", "b"]}),
     "score_regression": (mtl.score_regression, {"true": np.ones(3), "predicted": np.ones(3)}),
     "bootstrap_interval": (mtl.bootstrap_interval, SCORED),
     "evaluate": (lambda data: mtl.evaluate(MODEL, data), {"data": DATA}),
     **{name: (getattr(calibration, name), {"true": IDS, "probabilities": PROBABILITIES})
-       for name in ("reliability", "expected_calibration_error", "brier_score",
-                    "fit_temperature")},
+       for name in ("reliability", "expected_calibration_error", "brier_score", "fit_temperature")},
     "apply_temperature": (calibration.apply_temperature,
                           {"probabilities": PROBABILITIES, "temperature": 2.0}),
     "part_of": (studies.part_of, {"text": "2/3"}),
@@ -111,7 +102,7 @@ SUM_TO_ONE = "probabilities must be 0 to 1, a row sum to one"
 FRAME = pandas.DataFrame({"text": ["a", "b", "c"]})  # a list of it would be its columns
 
 # function.argument, the error (a ValueError if it doesn't say), values; VALUE stands for each.
-BAD: list[tuple[Any, ...]] = [
+BAD = [
     *((f"TrainingConfig.{name}", f"{name} (must be|needs)", *values) for name, values in {
         "epochs": (0, -1, 1.5, True), "max_steps": (0, 2.5), "batch_size": (0, "32"),
         "encoder_lr": (-1e-4, NAN, "fast"), "head_lr": (INF,), "layer_decay": (1.5, -0.1),
@@ -130,8 +121,7 @@ BAD: list[tuple[Any, ...]] = [
     ("SentenceEncoder.pooling", "pooling is VALUE; valid are mean, cls, max", "mode"),
     ("SentenceEncoder.max_length", "max_length is VALUE; this backbone takes 3 to 32", 0, 2, 33),
     ("from_pretrained.pooling", "pooling is VALUE; valid are mean", "median"),
-    ("from_pretrained.name_or_folder", "OSError: .*no-such-folder/no-such-model",
-     "no-such-folder/no-such-model"),
+    ("from_pretrained.name_or_folder", "OSError: .*no-such-folder/model", "no-such-folder/model"),
     *(("encode.sentences", TEXT + re.escape(repr(wrong)), ["a", wrong])
       for wrong in (None, NAN, b"a", ["nested"], "\ud83d")),
     ("encode.sentences", r"TypeError: sentences\[0\] must be a string", b"a"),
@@ -145,9 +135,6 @@ BAD: list[tuple[Any, ...]] = [
     ("MultiTaskModel.heads", "heads has the task 'a.b'", {"a.b": mtl.RegressionHead(16)}),
     ("MultiTaskModel.heads", r"heads\['a'\] must have the encoder's embedding_dim, 16, got 8",
      {"a": mtl.RegressionHead(8)}),
-    ("predict.sentences", "TypeError: sentences", [1]),
-    ("save_pretrained.folder", "FileExistsError: folder must be new, empty or an earlier save",
-     Path(__file__).parent),
     *(("LabelledSentences.sentences", TEXTS + f"got {re.escape(repr(wrong))} of", ["a", wrong, "c"])
       for wrong in (None, NAN, b"bytes", 3, ["nested"], np.float64(1))),
     *(("LabelledSentences.labels", r"labels\['genre'\] .*" + error, {"genre": values})
@@ -182,8 +169,6 @@ BAD: list[tuple[Any, ...]] = [
     *((f"{name}.fractions", SHARES, (0.7, 0.3), (0.7, 0.3, 0.0), (0.7, 0.2, 0.2), (2, -0.5, -0.5))
       for name in ("split_corpus", "split_indices")),
     ("assert_no_leakage.splits", "TypeError: splits must be two or more", [[DATA, DATA]]),
-    ("assert_no_leakage.splits", "100 % of the 37 sentences of split 2 are also in split 1",
-     [DATA, DATA]),
     ("load_corpus.tasks", "tasks must be among .*genre.*, got ", ["colour"], "genre"),
     *((f"make_sentences.{name}", f"{name} must be .*got VALUE$", *values) for name, values in {
         "n": (0, 2.0, None, True), "seed": (-1, 1.5, "0", False),
@@ -215,7 +200,6 @@ BAD: list[tuple[Any, ...]] = [
     *((f"plan_epoch.{name}", "batch_size and temperature", value)
       for name, value in (("batch_size", 0), ("temperature", 0.5))),
     ("fit.train", NO_LABEL + r"\['genre'\]", data(0, genre=np.array([], int))),
-    ("fit.train", r"labels has the tasks \['colour'\]; valid are", data(colour=[0, 1, 1])),
     ("fit.train", r"labels\['genre'\] must be \(3,\) ids below 3, or -100 .*, got 7",
      data(genre=[0, 1, 7])),
     ("fit.validation", r"labels\['genre'\] must be", data(genre=[0, 1, 7])),
@@ -224,7 +208,7 @@ BAD: list[tuple[Any, ...]] = [
         ("select must be .* got 'mean'", {"select": "mean"}),
         ("select must be .* got 'colour'", {"select": "colour"}),
         ("processes is 2, but 1 were started", {"processes": 2}),
-        ("weight", {"weighting": {"colour": 1.0}}))),
+        ("weighting must have a weight for each of", {"weighting": {"genre": 1.0}}))),
     ("uncertain fit.backward", "backward needs processes=1 and weighting", print),
     ("fit.cache", "cache was made with other frozen weights", CACHE),
     ("resolve_dtype.name", "name must be one of auto, float32, bfloat16, got VALUE", "half"),
@@ -234,7 +218,6 @@ BAD: list[tuple[Any, ...]] = [
     ("FrozenCache.sentences", r"TypeError: sentences\[0\]", [1]),
     ("FrozenCache.inputs.sentences", "cache lacks 1 of the sentences, such as 'never seen'",
      ["never seen"]),
-    ("FrozenCache.check.dtype", "cache was made with other frozen weights", torch.bfloat16),
     ("save_checkpoint.step", "step must be at least 0 and keep at least 1", -1),
     ("save_checkpoint.keep", "step must be at least 0 and keep at least 1", 0),
     ("save_checkpoint.state", r"TypeError: state\['a'\] must be a dict", {"a": {1, 2}}),
@@ -286,7 +269,7 @@ CASES = [(argument, error, value) for argument, error, *values in BAD for value 
 
 @pytest.mark.parametrize(("argument", "error", "value"), CASES,
                          ids=[f"{i}-{case[0]}" for i, case in enumerate(CASES)])
-def test_a_bad_value_is_refused_clearly(argument: str, error: str, value: object) -> None:
+def test_a_bad_value_is_refused_clearly(argument, error, value):
     name, _, changed = argument.rpartition(".")
     function, given = CALLS[name]
     with pytest.raises(Exception) as caught:  # noqa: B017
@@ -297,7 +280,7 @@ def test_a_bad_value_is_refused_clearly(argument: str, error: str, value: object
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_without_it_each_call_is_good(name: str, tmp_path, monkeypatch) -> None:
+def test_without_it_each_call_is_good(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     function, given = CALLS[name]
     function(**given)
@@ -314,7 +297,7 @@ pool.attention_mask pool.token_embeddings resolve_dtype.device split_corpus.seed
 task_losses.heads unfreeze.model""".split())
 
 
-def test_every_argument_of_a_public_function_is_in_the_table() -> None:
+def test_every_argument_of_a_public_function_is_in_the_table():
     functions = [name for name in mtl.__all__ if inspect.isfunction(getattr(mtl, name))]
     arguments = {f"{name}.{argument}" for name in [*functions, "TrainingConfig"]
                  for argument in inspect.signature(getattr(mtl, name)).parameters}

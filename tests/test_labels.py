@@ -8,38 +8,22 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from killed import forks, killed_before
 from sklearn import metrics
 from tiny import make_config, make_data, make_encoder, make_model, same, weights
+from training_process import stopped_at
 
-from mtl_helpers import (
-    MENTIONS,
-    ClassificationHead,
-    FrozenCache,
-    MultiLabelHead,
-    MultiTaskModel,
-    RegressionHead,
-    SimilarityHead,
-    assert_no_leakage,
-    concatenate,
-    evaluate,
-    fit,
-    freeze,
-    load_checkpoint,
-    make_sentences,
-    split_corpus,
-    task_losses,
-)
-from mtl_helpers.config import History
-from mtl_helpers.data import LabelledSentences, is_known
+from mtl_helpers import MENTIONS, concatenate, evaluate, fit, make_sentences, split_corpus
+from mtl_helpers.data import LabelledSentences, assert_no_leakage, is_known
+from mtl_helpers.freezing import FrozenCache, freeze
+from mtl_helpers.heads import ClassificationHead, MultiLabelHead, RegressionHead, SimilarityHead
+from mtl_helpers.losses import task_losses
+from mtl_helpers.model import MultiTaskModel
 
 NAN = float("nan")
 
 
-def similar_model(seed=0, alone=False):
-    model = make_model(seed=seed)
-    if alone:
-        return MultiTaskModel(model.encoder, {"similarity": SimilarityHead(16)})
+def similar_model():
+    model = make_model()
     model.heads["similarity"] = SimilarityHead(16)
     return model
 
@@ -55,30 +39,29 @@ def similar_data(n=37, shift=0.0, tasks=("genre", "valence")):
     return LabelledSentences(data.sentences, labels | {"similarity": vectors})
 
 
-# Similarity
-
-
 @pytest.mark.parametrize("settings", [
     {"weighting": "uncertainty"}, {"schedule": "alternating", "dtype": "bfloat16"},
     {"weighting": {"genre": 1, "valence": 0, "sentiment": 0, "unused": 1, "similarity": 3}}])
-def test_vectors_are_learned_beside_other_tasks(settings):
+def test_vectors_are_learned_beside_other_tasks_and_no_mean_counts_them(settings):
     model, data = similar_model(), similar_data()
-    before = evaluate(model, data)["similarity"]
-    history = fit(model, data, config=make_config(epochs=10, **settings))
-    after = evaluate(model, data)["similarity"]
-    cosine = torch.nn.functional.cosine_similarity(
-        *(torch.from_numpy(vectors) for vectors in (
-            model.predict(data.sentences)["similarity"].values, data.labels["similarity"])))
-    assert after.mean_cosine == pytest.approx(cosine[~cosine.isnan()].mean().item(), abs=1e-6)
-    assert after.n == 24 and after.mean_cosine > before.mean_cosine + 0.05
-    assert after.headline == ("mean_cosine", after.mean_cosine)
+    before = evaluate(model, data)["similarity"].mean_cosine
+    history = fit(model, data, data, make_config(epochs=10, select="mean", **settings))
+    for row in history.epochs:
+        genre, valence = row["validation"]["genre"], row["validation"]["valence"]
+        assert row["score"] == (genre["macro_f1"] + valence["pearson"]) / 2
+    assert row["validation"]["similarity"]["mean_cosine"] > before + 0.05
+    found, given = model.predict(data.sentences)["similarity"].values, data.labels["similarity"]
+    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(given, axis=1)
+    cosine, report = np.nanmean((found * given).sum(1) / norms), evaluate(model, data)["similarity"]
+    assert report.n == 24 and report.headline == ("mean_cosine", pytest.approx(cosine, abs=1e-6))
     assert sum(row["labels"].get("similarity", 0) for row in history.steps[:5]) <= 24
     _, losses = history.losses("similarity")
     assert losses[-1] < losses[0]
 
 
 def test_similarity_alone_is_trained_saved_loaded_and_predicted(tmp_path, capsys):
-    model, data = similar_model(alone=True), similar_data(tasks=())
+    model = MultiTaskModel(make_model().encoder, {"similarity": SimilarityHead(16)})
+    data = similar_data(tasks=())
     before = evaluate(model, data)["similarity"].mean_cosine
     history = fit(model, data, data, make_config(epochs=6, select="similarity", progress=True,
                                                  checkpoint_dir=tmp_path / "run"))
@@ -93,22 +76,12 @@ def test_similarity_alone_is_trained_saved_loaded_and_predicted(tmp_path, capsys
         fit(model, data, data, make_config(select="mean"))
 
 
-def test_a_mean_by_which_weights_are_selected_leaves_similarity_out():
-    data = similar_data()
-    history = fit(similar_model(), data, data, make_config(select="mean"))
-    for row in history.epochs:
-        genre, valence = row["validation"]["genre"], row["validation"]["valence"]
-        assert row["score"] == (genre["macro_f1"] + valence["pearson"]) / 2
-
-
 def test_similarity_rests_while_the_encoder_is_frozen(caplog):
     data, model, plain = similar_data(), similar_model(), make_model()
-    for one in (model, plain):
+    others = {task: data.labels[task] for task in ("genre", "valence")}
+    for one, given in ((model, data), (plain, replace(data, labels=others))):
         freeze(one, "encoder", "head:unused")
-    fit(model, data, config=make_config(), cache=FrozenCache(model, data.sentences))
-    others = LabelledSentences(data.sentences, {task: data.labels[task]
-                                                for task in ("genre", "valence")})
-    fit(plain, others, config=make_config(), cache=FrozenCache(plain, data.sentences))
+        fit(one, given, config=make_config(), cache=FrozenCache(one, data.sentences))
     assert same(weights(model), weights(plain))
     assert [record.getMessage() for record in caplog.records] == [
         "similarity rests: it has no weights and the encoder is frozen"]
@@ -125,66 +98,30 @@ def test_labels_that_repeat_beside_many_sentences_without_are_told(caplog, sched
     assert found == (told if schedule == "alternating" else [])
 
 
-def test_a_stopped_run_knows_vectors_that_were_computed_again(tmp_path, monkeypatch):
+def test_a_stopped_run_knows_vectors_that_were_computed_again(tmp_path):
     config = make_config(checkpoint_dir=tmp_path / "run", checkpoint_every=1)
-    whole, stopped = similar_model(), similar_model()
-    fit(whole, similar_data(), config=make_config())
-    add_step = History.add_step
-
-    def stop(history, epoch, step, *rest):
-        add_step(history, epoch, step, *rest)
-        if step == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(History, "add_step", stop)
-    with pytest.raises(KeyboardInterrupt):
-        fit(stopped, similar_data(), config=config)
-    monkeypatch.undo()
+    with stopped_at(4):
+        fit(similar_model(), similar_data(), config=config)
     for other, name in ((similar_data(shift=0.01), "means"), (similar_data(30), "sentences")):
         with pytest.raises(ValueError, match=f"another train {name}"):
             fit(similar_model(), other, config=config)
-    shutil.copytree(tmp_path / "run", tmp_path / "again")
-    fit(similar_model(), similar_data(shift=1e-6),
-        config=replace(config, checkpoint_dir=tmp_path / "again"))
-    stopped = similar_model()
+    again = shutil.copytree(tmp_path / "run", tmp_path / "again")
+    fit(similar_model(), similar_data(shift=1e-6), config=replace(config, checkpoint_dir=again))
+    whole, stopped = similar_model(), similar_model()
+    fit(whole, similar_data(), config=make_config())
     fit(stopped, similar_data(), config=config)
     assert same(weights(whole), weights(stopped))
 
 
-@forks
-def test_a_killed_run_with_vectors_goes_on_to_the_same_weights(tmp_path):
-    data = similar_data()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as in the child, or sums differ in their last digits
-
-    def run(name):
-        model = similar_model()
-        fit(model, data, config=make_config(weighting="uncertainty", checkpoint_every=1,
-                                            checkpoint_dir=tmp_path / name))
-        return weights(model)
-
-    assert killed_before(30, lambda: run("killed"))
-    assert load_checkpoint(tmp_path / "killed")[0] in range(1, 10)
-    again, whole = run("killed"), run("whole")
-    torch.set_num_threads(threads)
-    assert same(again, whole)
-
-
 @pytest.mark.parametrize(("rows", "shown"), [
-    ([[1.0, NAN], [1.0, 1.0]], r"got \[1.0, nan\]"),
-    ([[0.0, 0.0], [1.0, 1.0]], r"got \[0.0, 0.0\]"),
-    ([[1.0, float("inf")], [1.0, 1.0]], r"got \[1.0, inf\]"), ([1.0, 1.0], r"got \(2,\)"),
-    ([[1.0] * 3] * 2, r"got \(2, 3\)"), ([[1, 2], [0, -1]], None), ([[NAN] * 2, [1, 0]], None)])
+    ([[1.0, NAN], [1.0, 1.0]], r"\[1.0, nan\]"), ([[0.0, 0.0], [1.0, 1.0]], r"\[0.0, 0.0\]"),
+    ([[1.0, float("inf")], [1.0, 1.0]], r"\[1.0, inf\]"), ([1.0, 1.0], r"\(2,\)"),
+    ([[1.0] * 3] * 2, r"\(2, 3\)")])
 def test_rows_are_vectors_or_missing_as_a_whole(rows, shown):
-    head = SimilarityHead(2)
-    if shown is None:
-        assert head.take_labels("similarity", rows, 2).shape == (2, 2)
-        return
-    with pytest.raises(ValueError, match=rf"labels\['similarity'\] must be \(2, 2\) .*{shown}"):
-        head.take_labels("similarity", rows, 2)
-
-
-# Any of L labels
+    take = SimilarityHead(2).take_labels
+    with pytest.raises(ValueError, match=rf"labels\['near'\] must be \(2, 2\) .*got {shown}"):
+        take("near", rows, 2)
+    assert take("near", [[1, 2], [0, -1]], 2).shape == take("near", [[NAN] * 2, [1, 0]], 2).shape
 
 
 def test_losses_and_gradients_of_vectors_are_those_of_their_known_entries():
@@ -208,9 +145,8 @@ def test_losses_and_gradients_of_vectors_are_those_of_their_known_entries():
 
 
 def test_a_mixed_batch_with_every_kind_of_head_has_the_gradients_of_its_known_labels():
-    model = make_model(dropout=0.0)
-    model.heads["similarity"] = SimilarityHead(16)
-    model.heads["tags"] = MultiLabelHead(16, ["a", "b", "c"], dropout=0.0)
+    model = similar_model()
+    model.heads["tags"] = MultiLabelHead(16, ["a", "b", "c"])
     model.double().eval()
     data = similar_data(12, tasks=("genre", "sentiment", "valence"))
     tags = np.random.default_rng(0).integers(0, 2, (12, 3)).astype(np.float32)
@@ -228,10 +164,9 @@ def test_a_mixed_batch_with_every_kind_of_head_has_the_gradients_of_its_known_la
         expected += sum(losses([row], [task])[0] for row in known) / len(known)
     found = sum(losses(range(12), data.labels))
     trained = [one for one in model.parameters() if one.requires_grad]  # no pooler
-    for one, other in zip(*(torch.autograd.grad(total, trained, allow_unused=True,
-                                                materialize_grads=True)
-                            for total in (found, expected)), strict=True):
-        torch.testing.assert_close(one, other, rtol=0, atol=1e-9)
+    torch.testing.assert_close(*(torch.autograd.grad(
+        total, trained, allow_unused=True, materialize_grads=True) for total in (found, expected)),
+        rtol=0, atol=1e-9)
 
 
 def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
@@ -240,10 +175,8 @@ def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
     assert sentences == plain and (labels["topic"] == others["topic"]).all()
     mentions = labels["mentions"]
     assert mentions.sum() == sum(phrase in one for one in sentences for phrase in MENTIONS)
-    model = make_model()
     head = MultiLabelHead(16, ["a", "b", "c"], dropout=0.0)
-    model = MultiTaskModel(model.encoder, {"tags": head})
-    words = make_data(60).sentences
+    model, words = MultiTaskModel(make_model().encoder, {"tags": head}), make_data(60).sentences
     tags = np.array([[word in one for word in ("good", "film", "very")] for one in words])
     data = LabelledSentences(words, {"tags": tags})
     history = fit(model, data, data, make_config(epochs=60, encoder_lr=3e-3, select="tags"))
@@ -259,9 +192,6 @@ def test_mentions_are_reached_saved_and_reported_as_by_scikit_learn(tmp_path):
     assert prediction.labels[0] == ["abc"[i] for i in np.flatnonzero(prediction.ids[0])]
     with pytest.raises(ValueError, match="must be .60, 3. 0 and 1, or NaN .* got .*2.0"):
         evaluate(model, LabelledSentences(words, {"tags": tags * 2}))
-
-
-# As people have them
 
 
 @pytest.mark.parametrize(("given", "ids", "names"), [

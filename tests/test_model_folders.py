@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,15 +13,14 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
-from tiny import make_config, make_data, make_encoder, make_model, weights
+from tiny import make_encoder, make_model, weights
 from transformers import AlbertConfig, AlbertModel, AutoModel, GPT2Config, T5Config
 
 from experiments import compare_encoders, records, task_1
 from mtl_helpers.encoder import SentenceEncoder, pool
 from mtl_helpers.freezing import FrozenCache, encoder_hash, freeze, parameter_groups
-from mtl_helpers.heads import ClassificationHead, RegressionHead
+from mtl_helpers.heads import RegressionHead
 from mtl_helpers.model import MultiTaskModel
-from mtl_helpers.training import fit
 
 TEXTS = ["the film was very good", "", "a bad phone", "it is plain"]
 load = SentenceEncoder.from_pretrained
@@ -34,9 +32,6 @@ def folder(tmp_path):
     encoder = make_encoder()
     SentenceEncoder(encoder.backbone, encoder.tokenizer, "cls", False).save_pretrained(tmp_path)
     return tmp_path
-
-
-# The model hub
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -59,20 +54,19 @@ class Hub(BaseHTTPRequestHandler):
         """/api/models/OWNER/NAME/(revision|tree)/REVISION and /OWNER/NAME/resolve/REVISION/FILE"""
         path = urlsplit(self.path).path.removeprefix("/api/models")
         owner, name, kind, revision, *rest = path[1:].split("/")
-        repository = self.root / owner / name
-        if not repository.is_dir():
-            return self.answer(404, X_Error_Code="RepoNotFound")
         revision = {"main": "1" * 40, "v1": "0" * 40}.get(revision, revision)
-        if not (repository / revision).is_dir():
-            return self.answer(404, X_Error_Code="RevisionNotFound")
-        files = [file for file in (repository / revision).rglob("*") if file.is_file()]
+        folder = self.root / owner / name / revision
+        if not folder.is_dir():
+            what = "Revision" if folder.parent.is_dir() else "Repo"
+            return self.answer(404, X_Error_Code=f"{what}NotFound")
         if kind == "revision":
             return self.answer(200, json.dumps({"id": f"{owner}/{name}", "sha": revision}).encode())
         if kind == "tree":
             rows = [{"type": "file", "oid": "0" * 40, "size": file.stat().st_size,
-                     "path": file.relative_to(repository / revision).as_posix()} for file in files]
+                     "path": file.relative_to(folder).as_posix()}
+                    for file in folder.rglob("*") if file.is_file()]
             return self.answer(200, json.dumps(rows).encode(), Content_Type="application/json")
-        body = (repository / revision).joinpath(*rest).read_bytes()
+        body = folder.joinpath(*rest).read_bytes()
         self.fetched.append("/".join(rest))
         etag = hashlib.sha1(body).hexdigest()
         begin = int(self.headers.get("Range", "bytes=0-")[6:].partition("-")[0])
@@ -85,13 +79,10 @@ class Hub(BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A hub with small models in the published layout; two revisions of one."""
-    root = tmp_path / "hub"
+    root = tmp_path / "hub/sentence-transformers"
     for seed, (name, kind, revision) in enumerate((
-            ("sentence-transformers/paraphrase-mpnet-base-v2", "mpnet", "1"),
-            ("sentence-transformers/paraphrase-mpnet-base-v2", "mpnet", "0"),
-            ("sentence-transformers/bert-base-nli-mean-tokens", "bert", "1"),
-            ("sentence-transformers/all-MiniLM-L6-v2", "bert", "1"),
-            ("google/electra", "electra", "1"))):
+            ("paraphrase-mpnet-base-v2", "mpnet", "1"), ("paraphrase-mpnet-base-v2", "mpnet", "0"),
+            ("bert-base-nli-mean-tokens", "bert", "1"), ("all-MiniLM-L6-v2", "bert", "1"))):
         torch.manual_seed(seed)
         encoder, place = make_encoder(kind), root / name / (revision * 40)
         encoder = SentenceEncoder(encoder.backbone, encoder.tokenizer, "mean", False, 20)
@@ -99,8 +90,7 @@ def hub(tmp_path, monkeypatch):
         (place / "onnx").mkdir()
         for other in ("pytorch_model.bin", "onnx/model.onnx", "onnx/model.safetensors"):
             (place / other).write_bytes(b"not to be fetched")
-    shutil.move(root / "google/electra", root / "electra")
-    old = root / "sentence-transformers/bert-base-nli-mean-tokens" / ("1" * 40)
+    old = root / "bert-base-nli-mean-tokens" / ("1" * 40)
     (old / "0_Transformer").mkdir()  # as version 1 of sentence-transformers saved
     for file in [*old.glob("*token*"), *old.glob("*bert*"), old / "config.json",
                  old / "model.safetensors"]:
@@ -109,15 +99,15 @@ def hub(tmp_path, monkeypatch):
     modules[0]["path"] = "0_Transformer"
     (old / "modules.json").write_text(json.dumps(modules))
 
-    handler = type("Handler", (Hub,), {"root": root, "fetched": []})
+    handler = type("Handler", (Hub,), {"root": root.parent, "fetched": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     Thread(target=server.serve_forever, daemon=True).start()
-    constants, here = "huggingface_hub.constants.", f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setattr(constants + "ENDPOINT", here)
-    monkeypatch.setattr(constants + "HUGGINGFACE_CO_URL_TEMPLATE",
-                        here + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants + "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(constants + "HF_HUB_OFFLINE", False)
+    here = f"http://127.0.0.1:{server.server_port}"
+    for name, value in {
+            "ENDPOINT": here, "HF_HUB_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": False,
+            "HUGGINGFACE_CO_URL_TEMPLATE": here + "/{repo_id}/resolve/{revision}/{filename}",
+            }.items():
+        monkeypatch.setattr(f"huggingface_hub.constants.{name}", value)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     yield handler
     server.shutdown()
@@ -177,9 +167,6 @@ def test_a_broken_download_is_no_model_until_it_is_whole(hub, monkeypatch, broke
     assert load("paraphrase-mpnet-base-v2").encode(TEXTS).shape == (4, 16)
 
 
-# Weights, pooling and code of a folder
-
-
 def tensors(change):
     """What changes each name and tensor of a file, or drops it where it gives None."""
     return lambda path: save_file(
@@ -227,6 +214,7 @@ WRONG = {  # a file, what becomes of it (None: it goes), what is said of that
 
 @pytest.mark.parametrize("change", WRONG)
 def test_what_a_folder_lacks_or_would_run_is_an_error(folder, change):
+    (folder / "trap.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Trap: pass\n")
     load(folder)
     name, damage, reason = WRONG[change]
     if callable(damage):
@@ -237,6 +225,7 @@ def test_what_a_folder_lacks_or_would_run_is_an_error(folder, change):
         (folder / name).write_bytes(damage)
     with pytest.raises(ValueError, match=f"(?s){reason}"):
         load(folder)
+    assert not (folder / "ran").exists(), "no code in the folder is run"
 
 
 def test_paths_of_modules_are_followed_and_lengths_found_under_older_names(folder):
@@ -275,39 +264,27 @@ def test_a_home_odd_characters_and_spaces_are_paths(tmp_path, monkeypatch):
     assert not Path("~").exists()
 
 
-# Backbones and tokenizers
-
-
-def with_tokenizer(**changes):
-    encoder = make_encoder()
-    for name, value in changes.items():
-        setattr(encoder.tokenizer, name, value)
-    return encoder.backbone, encoder.tokenizer
-
-
-def t5():
-    config = T5Config(vocab_size=22, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
-    return AutoModel.from_config(config), make_encoder().tokenizer
-
-
 def lora(encoder):
-    """The encoder's backbone with adapters."""
+    """The encoder's backbone with adapters, which change it in place."""
     return get_peft_model(encoder.backbone, LoraConfig(r=2, target_modules=["query", "value"]))
 
 
-def with_adapters():
+T5 = T5Config(vocab_size=22, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2)
+SLOW = type("Slow", (), {"is_fast": False, "pad_token": "", "all_special_ids": [],
+                         "__len__": lambda _: 9})
+
+
+@pytest.mark.parametrize(("change", "reason"), [
+    (lambda encoder: setattr(encoder, "backbone", AutoModel.from_config(T5)),
+     "encoder with max_position_embeddings.*T5Model"),
+    (lambda encoder: setattr(encoder, "backbone", lora(encoder)), "merge_and_unload"),
+    (lambda encoder: setattr(encoder.tokenizer, "pad_token", None), "with a pad_token.*None"),
+    (lambda encoder: setattr(encoder, "tokenizer", SLOW()), "fast one.*Slow")])
+def test_a_kind_that_cannot_be_used_is_refused_when_the_encoder_is_made(change, reason):
     encoder = make_encoder()
-    return lora(encoder), encoder.tokenizer
-
-
-@pytest.mark.parametrize(("parts", "reason"), [
-    (t5, "encoder with max_position_embeddings.*T5Model"), (with_adapters, "merge_and_unload"),
-    (partial(with_tokenizer, pad_token=None), "with a pad_token.*None"),
-    (lambda: (make_encoder().backbone, type("Slow", (), {"is_fast": False, "pad_token": "",
-              "all_special_ids": [], "__len__": lambda _: 9})()), "fast one.*Slow")])
-def test_a_kind_that_cannot_be_used_is_refused_when_the_encoder_is_made(parts, reason):
+    change(encoder)
     with pytest.raises(ValueError, match=reason):
-        SentenceEncoder(*parts())
+        SentenceEncoder(encoder.backbone, encoder.tokenizer)
 
 
 def test_adapters_that_are_merged_are_a_plain_backbone(tmp_path):
@@ -362,42 +339,35 @@ def test_no_tokens_have_a_vector_that_depends_on_no_neighbour(pooling):
     assert np.isfinite(alone).all() and np.abs(alone[0] - together[0]).max() < 1e-6
 
 
-# What is refused before it is saved, and what became of a saved folder
-
-
 def test_heads_that_share_weights_with_another_or_the_encoder_are_refused():
     encoder, head, other = make_encoder(), RegressionHead(16), RegressionHead(16)
     other.network = head.network
-    for heads, reason in (({"a": head, "b": other}, r"heads\['b'\] .* heads\['a'\]"),
-                          ({"a": head, "b": head}, r"heads\['b'\] .* heads\['a'\]")):
-        with pytest.raises(ValueError, match=reason):
-            MultiTaskModel(encoder, heads)
+    for second in (other, head):
+        with pytest.raises(ValueError, match=r"heads\['b'\] .* heads\['a'\]"):
+            MultiTaskModel(encoder, {"a": head, "b": second})
     head.own = encoder.backbone.embeddings.word_embeddings
     with pytest.raises(ValueError, match=r"heads\['a'\] must have its own own.weight.* encoder"):
         MultiTaskModel(encoder, {"a": head})
 
 
-def add_adapter(model):
-    lora(model.encoder)  # which changes the backbone in place
-
-
 UNLOADABLE = {
-    "an adapter": add_adapter,
+    "an adapter": lambda model: lora(model.encoder),
     "a layer": lambda model: setattr(model.heads["genre"], "more", torch.nn.Linear(2, 2)),
-    "a wrapper": lambda model: model.heads.update(
-        {"genre": torch.compile(model.heads["genre"])}),
+    "a wrapper": lambda model: model.heads.update({"genre": torch.compile(model.heads["genre"])}),
     "a tokenizer": lambda model: setattr(model.encoder.tokenizer, "pad_token", None)}
 
 
 @pytest.mark.parametrize("change", UNLOADABLE.values(), ids=list(UNLOADABLE))
 def test_what_could_not_be_loaded_replaces_nothing(change, tmp_path):
+    def files():
+        return sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+
     make_model().save_pretrained(tmp_path / "model")
-    before = sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
-    model = make_model(seed=1)
+    before, model = files(), make_model(seed=1)
     change(model)
     with pytest.raises(ValueError):
         model.save_pretrained(tmp_path / "model")
-    assert before == sorted((path.name, path.stat().st_mtime_ns) for path in tmp_path.rglob("*"))
+    assert before == files()
 
 
 @pytest.mark.parametrize("place", ["mount point", "current folder"])
@@ -411,21 +381,6 @@ def test_a_folder_that_cannot_be_replaced_is_refused_at_once(place, tmp_path, mo
         make_model().save_pretrained(tmp_path / "drive")
     make_model().save_pretrained(tmp_path / "drive/model")
     assert sorted(path.name for path in tmp_path.rglob("*model")) == ["model"]
-
-
-@pytest.mark.parametrize("labels", [["news", "review", "tweet"], ["review", "tweet"]])
-def test_a_checkpoint_of_other_labels_names_the_head(labels, tmp_path):
-    settings = {"max_steps": 1, "checkpoint_dir": tmp_path}
-    fit(make_model(), make_data(), config=make_config(**settings))
-    model = make_model()
-    model.heads["genre"] = ClassificationHead(16, labels, 8, 0.1)
-    data = make_data()
-    data.labels["genre"][:] = 0
-    with pytest.raises(ValueError, match="holds a run with another head genre: .*'news'"):
-        fit(model, data, config=make_config(**settings))
-
-
-# Wrappers
 
 
 def compiled_parts():

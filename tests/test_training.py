@@ -6,9 +6,8 @@ import os
 import random
 import subprocess
 import sys
-import termios
 from contextlib import nullcontext
-from dataclasses import asdict
+from itertools import chain, repeat
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,24 +16,21 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tiny import TASKS, make_config, make_data, make_model, same, weights
-from torch.nn import functional
+from torch import nn
 from training_process import train_together
 
 from mtl_helpers import training
 from mtl_helpers.batching import SCHEDULES, Tokens, count_labels, plan_epoch, take_labels
 from mtl_helpers.checkpoint import load_checkpoint
-from mtl_helpers.config import History, TrainingConfig, resolve_dtype
+from mtl_helpers.config import History, resolve_dtype
 from mtl_helpers.data import LabelledSentences
 from mtl_helpers.evaluation import evaluate
 from mtl_helpers.freezing import Embeddings, FrozenCache, Given, freeze, parameter_groups
-from mtl_helpers.losses import Processes, make_weighting
+from mtl_helpers.losses import Processes, make_weighting, task_losses
 from mtl_helpers.training import TrainingDiverged, fit
 
 F64 = {"dropout": 0.0, "dtype": torch.float64}
-
-
-class Stop(Exception):
-    """Raised by a test in the midst of training."""
+DATA, VALIDATION = make_data(), make_data(20, seed=1)
 
 
 @pytest.fixture
@@ -42,17 +38,9 @@ def snapshots(monkeypatch):
     """The model's weights after each step, filled in while `fit` runs."""
     taken, models = [], []
     check, add_step = training.check, History.add_step
-
-    def begin(model, *rest):
-        models.append(model)
-        return check(model, *rest)
-
-    def note(history, *arguments):
-        add_step(history, *arguments)
-        taken.append(weights(models[-1]))
-
-    monkeypatch.setattr(training, "check", begin)
-    monkeypatch.setattr(History, "add_step", note)
+    monkeypatch.setattr(training, "check", lambda *given: models.append(given[0]) or check(*given))
+    monkeypatch.setattr(History, "add_step", lambda *row: (
+        add_step(*row), taken.append(weights(models[-1]))))
     return taken
 
 
@@ -60,81 +48,50 @@ def distance(first, second):
     return max(float((first[name] - second[name]).abs().max()) for name in first)
 
 
-# What a plain loop does
-
-def plain_loop(model, data, config, task_weights):
-    """One epoch after another in torch alone: losses, clipping, AdamW and rates by formula."""
+def plain_loop(model, data, config):
+    """One epoch after another, with rates by formula; test_heads.py tests losses by hand."""
     lengths = np.array([len(ids) for ids in model.encoder.tokenize(data.sentences)])
-    plans = [plan_epoch(data.labels, config.schedule, config.batch_size, config.seed, epoch,
-                        lengths) for epoch in range(config.epochs)]
-    batches = [batch for plan in plans for batch in plan]
+    batches = [batch for epoch in range(config.epochs) for batch in plan_epoch(
+        data.labels, config.schedule, config.batch_size, config.seed, epoch, lengths)]
+    weighting, losses = make_weighting(config.weighting, model.heads), []
     groups = parameter_groups(model, config.encoder_lr, config.head_lr, config.weight_decay,
                               config.layer_decay)
-    s = [torch.zeros((), requires_grad=True) for _ in model.heads]  # log variances
-    groups.append({"params": s, "lr": config.head_lr, "weight_decay": 0.0})
-    moments = {parameter: [0, 0.0, 0.0] for group in groups for parameter in group["params"]}
-    warmup = math.ceil(config.warmup * len(batches))
-    losses = []
+    groups.append({"params": [*weighting.parameters()], "lr": config.head_lr, "weight_decay": 0.0})
+    rates, parameters = [group["lr"] for group in groups], [
+        parameter for group in groups for parameter in group["params"]]
+    optimizer, warmup = torch.optim.AdamW(groups), math.ceil(config.warmup * len(batches))
     for step, batch in enumerate(batches):
-        sentences = [data.sentences[row] for row in batch.rows]
-        logits = model(*model.encoder.collate(model.encoder.tokenize(sentences)))
-        total, own = 0, {}
-        for i, task in enumerate(model.heads):
-            if task not in batch.tasks:
-                continue
-            labels = torch.from_numpy(data.labels[task][batch.rows])
-            here = ~labels.isnan() if task == "valence" else labels >= 0
-            if not here.any():
-                continue
-            if task == "valence":
-                loss = ((logits[task] - labels)[here] ** 2).mean()
-            else:
-                loss = functional.cross_entropy(logits[task][here], labels[here])
-            own[task] = loss.item()
-            if task_weights is None:
-                scaled = torch.exp(-s[i]) * loss * (0.5 if task == "valence" else 1)
-                total = total + scaled + s[i] / 2
-            else:
-                total = total + task_weights[task] * loss
-        losses.append(own)
-        for parameter in moments:
-            parameter.grad = None
-        total.backward()
-        used = [parameter for parameter in moments if parameter.grad is not None]
-        norm = math.sqrt(sum(float((parameter.grad**2).sum()) for parameter in used))
-        scale = min(1.0, config.clip_norm / (norm + 1e-6))
+        some = data.select(batch.rows)
+        logits = model(*model.encoder.collate(model.encoder.tokenize(some.sentences)))
+        own = task_losses(model.heads, logits, {task: some.labels[task] for task in batch.tasks})
+        own = {task: loss for task, loss in own.items() if loss.count}
+        losses.append({task: loss.mean.item() for task, loss in own.items()})
+        optimizer.zero_grad()
+        weighting(own).backward()
+        nn.utils.clip_grad_norm_(parameters, config.clip_norm)
         share = ((step + 1) / (warmup + 1) if step < warmup
                  else (len(batches) - step) / (len(batches) - warmup))
-        with torch.no_grad():
-            for group in groups:
-                for parameter in set(group["params"]) & set(used):
-                    gradient, rate = parameter.grad * scale, group["lr"] * share
-                    t, first, second = moments[parameter]
-                    t, first = t + 1, 0.9 * first + 0.1 * gradient
-                    second = 0.999 * second + 0.001 * gradient**2
-                    moments[parameter] = [t, first, second]
-                    parameter *= 1 - rate * group["weight_decay"]
-                    root = (second / (1 - 0.999**t)).sqrt() + 1e-8
-                    parameter -= rate * first / (1 - 0.9**t) / root
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = share * rate
+        optimizer.step()
     return losses
 
 
-EQUAL = dict.fromkeys(TASKS, 1.0)
 MIXED = {"genre": 0.3, "sentiment": 2.0, "valence": 0.0, "unused": 1.0}
 
 
-@pytest.mark.parametrize(("settings", "task_weights", "tolerance"), [
-    ({"schedule": "joint"}, EQUAL, 1e-12),
-    ({"schedule": "alternating", "clip_norm": 0.3, "warmup": 0.5}, EQUAL, 1e-12),
-    ({"schedule": "proportional", "layer_decay": 0.5, "warmup": 0}, EQUAL, 1e-12),
-    ({"schedule": "temperature", "weighting": MIXED, "weight_decay": 0.3}, MIXED, 1e-12),
-    ({"schedule": "joint", "weighting": "uncertainty"}, None, 1e-6)])  # learned in float32
-def test_agrees_with_a_plain_loop(settings, task_weights, tolerance):
+@pytest.mark.parametrize(("settings", "tolerance"), [
+    ({"schedule": "joint"}, 1e-12),
+    ({"schedule": "alternating", "clip_norm": 0.3, "warmup": 0.5}, 1e-12),
+    ({"schedule": "proportional", "layer_decay": 0.5, "warmup": 0}, 1e-12),
+    ({"schedule": "temperature", "weighting": MIXED, "weight_decay": 0.3}, 1e-12),
+    ({"schedule": "joint", "weighting": "uncertainty"}, 1e-6)])  # learned in float32
+def test_agrees_with_a_plain_loop(settings, tolerance):
     config = make_config(batch_size=6, **settings)
     model, plain = make_model(**F64), make_model(**F64)
     before = weights(model)
-    history = fit(model, make_data(), config=config)
-    losses = plain_loop(plain, make_data(), config, task_weights)
+    history = fit(model, DATA, config=config)
+    losses = plain_loop(plain, DATA, config)
     assert distance(weights(model), weights(plain)) < tolerance
     assert distance(weights(model), before) > 1e-3
     for row, expected in zip(history.steps, losses, strict=True):
@@ -143,37 +100,19 @@ def test_agrees_with_a_plain_loop(settings, task_weights, tolerance):
 
 def test_a_backward_of_ones_own_takes_the_place_of_the_weighted_sum():
     model, other = make_model(), make_model()
-    fit(model, make_data(), config=make_config())
-    fit(other, make_data(), config=make_config(),
+    fit(model, DATA, config=make_config())
+    fit(other, DATA, config=make_config(),
         backward=lambda losses: torch.stack([*losses.values()]).sum().backward())
     assert same(weights(model), weights(other))
 
 
-@pytest.mark.parametrize("kind", ["bert", "mpnet"])
-def test_it_learns(kind):
-    rng = np.random.default_rng(0)
-    sentences = [" ".join(rng.choice(["the", "film", "was", word], size=6)) + " " + word
-                 for word in ["good", "bad"] * 30]
-    data = LabelledSentences(sentences, {
-        "sentiment": np.tile([1, 0], 30), "valence": np.tile([1.0, -1.0, np.nan, np.nan], 15)})
-    model = make_model(kind, dropout=0.0)
-    history = fit(model, data, config=make_config(epochs=12, encoder_lr=5e-3))
-    reports = evaluate(model, data)
-    assert reports["sentiment"].accuracy == 1 and reports["valence"].pearson > 0.95
-    assert history.losses("sentiment")[1][-1] < history.losses("sentiment")[1][0] / 2
-
-
-# What moves, and what does not
-
 def test_a_head_without_labels_in_the_batch_does_not_move(snapshots):
-    config = make_config(batch_size=3, weight_decay=0.5, epochs=1)
     for schedule in SCHEDULES:
         snapshots.clear()
-        model = make_model()
+        model, rested = make_model(), set()
         last = weights(model)
-        history = fit(model, make_data(), config=TrainingConfig(**{
-            **vars(config), "schedule": schedule}))
-        rested = set()
+        history = fit(model, DATA, config=make_config(
+            batch_size=3, weight_decay=0.5, epochs=1, schedule=schedule))
         for row, now in zip(history.steps, snapshots, strict=True):
             for task in (*TASKS, "unused"):
                 names = [name for name in now if name.startswith(f"heads.{task}.")]
@@ -184,19 +123,17 @@ def test_a_head_without_labels_in_the_batch_does_not_move(snapshots):
         assert {"sentiment", "valence", "unused"} <= rested
 
 
-# What it reports
-
-def test_history_tells_what_was_realised():
-    data, config = make_data(), make_config(schedule="alternating", batch_size=7)
-    model = make_model()
-    lengths = np.array([len(ids) for ids in model.encoder.tokenize(data.sentences)])
-    history = fit(model, data, make_data(20, seed=1), config)
-    plans = [plan_epoch(data.labels, "alternating", 7, 0, epoch, lengths) for epoch in range(2)]
-    batches = [batch for plan in plans for batch in plan]
-    assert [(row["sentences"], *row["labels"].items()) for row in history.steps] == [
-        (len(batch.rows), (batch.tasks[0], len(batch.rows))) for batch in batches]
-    assert [row["step"] for row in history.steps] == list(range(1, len(batches) + 1))
-    assert [row["step"] for row in history.epochs] == [len(plans[0]), len(batches)]
+@pytest.mark.parametrize("schedule", ["alternating", "joint"])
+def test_history_tells_what_was_realised(schedule):
+    model, config = make_model(), make_config(schedule=schedule, batch_size=7)
+    lengths = np.array([len(ids) for ids in model.encoder.tokenize(DATA.sentences)])
+    history = fit(model, DATA, VALIDATION, config)
+    plans = [plan_epoch(DATA.labels, schedule, 7, 0, epoch, lengths) for epoch in range(2)]
+    assert [(row["sentences"], row["labels"]) for row in history.steps] == [
+        (len(batch.rows), count_labels(DATA.labels, batch)) for batch in plans[0] + plans[1]]
+    steps = list(range(1, len(history.steps) + 1))
+    assert [row["step"] for row in history.steps] == steps
+    assert [row["step"] for row in history.epochs] == [len(plans[0]), steps[-1]]
     last = history.steps[len(plans[0]) :]
     for task in TASKS:
         pairs = [(row["labels"][task], row["loss"][task]) for row in last if task in row["loss"]]
@@ -204,115 +141,65 @@ def test_history_tells_what_was_realised():
         assert history.epochs[1]["loss"][task] == pytest.approx(mean)
         assert history.losses(task)[0].tolist() == [
             row["step"] for row in history.steps if task in row["loss"]]
-    for task, report in evaluate(model, make_data(20, seed=1)).items():
+    for task, report in evaluate(model, VALIDATION).items():
         metric = "pearson" if task == "valence" else "macro_f1"
         found = history.epochs[-1]["validation"][task][metric]
         assert found == pytest.approx(getattr(report, metric))
     assert history.best_step is None and history.epochs[1]["score"] is None
 
 
-def test_history_of_mixed_batches_counts_each_label_once():
-    history, data = fit(make_model(), make_data(), config=make_config(epochs=1)), make_data()
-    assert sum(row["sentences"] for row in history.steps) == 37
-    for task, values in data.labels.items():
-        known = int((values != -100).sum() if task != "valence" else (~np.isnan(values)).sum())
-        assert sum(row["labels"].get(task, 0) for row in history.steps) == known
-
-
-def test_history_is_saved_and_read(tmp_path):
-    history = fit(make_model(), make_data(), make_data(20, seed=1), make_config(
-        weighting=MIXED, clip_norm=math.inf, select="mean"))
-    assert History(**json.loads(json.dumps(asdict(history)))) == history
-    assert history.config["weighting"] == MIXED and history.config["epochs"] == 2
-
-
-def test_progress_is_a_line_an_epoch(capsys):
-    fit(make_model(), make_data(), make_data(20, seed=1), make_config(progress=True))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and lines[0].startswith("epoch 1, step 5:  loss genre ")
-    assert " genre F1 0." in lines[1] and " valence r " in lines[1]
-    fit(make_model(), make_data(), config=make_config(epochs=1))
+def test_progress_is_a_line_an_epoch_and_in_a_terminal_a_bar(monkeypatch, capsys):
+    for terminal in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        fit(make_model(), DATA, VALIDATION, make_config(progress=True))
+        lines, shown = capsys.readouterr()
+        assert ("/10 [" in shown) == terminal
+        first, second = lines.splitlines()
+        assert first.startswith("epoch 1, step 5:  loss genre ")
+        assert " genre F1 0." in second and " valence r " in second
+    fit(make_model(), DATA, config=make_config(epochs=1))
     assert capsys.readouterr() == ("", "")
 
 
-# Validation: selecting and stopping
-
-@pytest.fixture
-def scripted(monkeypatch):
-    """Validation scores from a list, and the data that was scored."""
-    scored = []
-
-    def script(*scores):
-        rest = iter(scores)
-
-        def fake(model, data, dtype=None):
-            scored.append(data)
-            return {task: SimpleNamespace(headline=("score", value), scores=dict)
-                    for task, value in zip(TASKS, next(rest), strict=True)}
-
-        monkeypatch.setattr(training, "evaluate", fake)
-        return scored
-
-    return script
-
-
 RISING_AND_FALLING = [(0.1, 0.9, 0.5), (0.6, 0.5, 0.0), (0.3, 0.4, math.nan), (0.2, 0.8, 0.4)]
+SELECTIONS = {  # settings, each task's scores, the scores that select, the steps, the best one
+    "mean": ({"select": "mean"}, RISING_AND_FALLING, [0.5, 1.1 / 3, -0.1, 1.4 / 3], 30, 5),
+    "genre": ({"select": "genre"}, RISING_AND_FALLING, [0.1, 0.6, 0.3, 0.2], 30, 10),
+    "sentiment": ({"select": "sentiment"}, RISING_AND_FALLING, [0.9, 0.5, 0.4, 0.8], 30, 5),
+    "valence": ({"select": "valence"}, RISING_AND_FALLING, [0.5, 0.0, -1.0, 0.4], 30, 5),
+    "none": ({}, RISING_AND_FALLING, [None] * 4, 30, None),
+    "undefined": ({"select": "valence"}, [(math.nan,) * 3] * 6, [-1.0] * 6, 30, 5)}
+for name, settings, selecting, steps, best in (
+        ("equal", {"patience": 2}, [0.5, 0.4, 0.6, 0.6, 0.1], 25, 15),
+        ("one", {"patience": 1}, [0.9, 0.5], 10, 5),
+        ("three", {"patience": 3}, [0.9, 0.5, 0.5, 0.5], 20, 5),
+        ("every two", {"patience": 2, "validate_every": 2}, [0.9, 0.5, 0.5], 6, 2),
+        ("every three", {"patience": 1, "validate_every": 3}, [0.9, 0.5], 6, 3)):
+    script = [(score,) * 3 for score in selecting]
+    SELECTIONS[name] = (settings | {"select": "mean"}, script, selecting, steps, best)
 
 
-@pytest.mark.parametrize(("select", "best", "scores"), [
-    ("mean", 1, [0.5, 1.1 / 3, -0.1, 1.4 / 3]),
-    ("genre", 2, [0.1, 0.6, 0.3, 0.2]), ("sentiment", 1, [0.9, 0.5, 0.4, 0.8]),
-    ("valence", 1, [0.5, 0.0, -1.0, 0.4]), (None, None, [None] * 4)])
-def test_the_best_weights_by_validation_are_kept(scripted, snapshots, select, best, scores):
-    scored = scripted(*RISING_AND_FALLING)
-    model, validation = make_model(), make_data(20, seed=1)
-    history = fit(model, make_data(), validation, make_config(epochs=4, select=select))
-    assert [row["score"] for row in history.epochs] == pytest.approx(scores)
-    assert history.best_step == (best and history.epochs[best - 1]["step"])
-    assert same(weights(model), snapshots[5 * (best or 4) - 1]), "the last, where none is selected"
-    assert len(snapshots) == 20, "without patience it goes on"
-    assert len(scored) == 4 and all(data is validation for data in scored)
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_the_best_weights_by_validation_are_kept_and_patience_ends_training(
+        monkeypatch, snapshots, name):
+    settings, script, selecting, steps, best = SELECTIONS[name]
+    rest, scored = chain(script, repeat((0.0,) * 3)), []
+    monkeypatch.setattr(training, "evaluate", lambda model, data, dtype: scored.append(data) or {
+        task: SimpleNamespace(headline=("score", value), scores=dict)
+        for task, value in zip(TASKS, next(rest), strict=True)})
+    model, every = make_model(), settings.get("validate_every", 5)
+    history = fit(model, DATA, VALIDATION, make_config(epochs=6, **settings))
+    found = [row["score"] for row in history.epochs]
+    assert found[: len(selecting)] == pytest.approx(selecting)
+    assert [row["step"] for row in history.epochs] == list(range(every, steps + 1, every))
+    assert len(history.steps) == len(snapshots) == steps and history.best_step == best
+    assert same(weights(model), snapshots[(best or steps) - 1]), "the last, where none is selected"
+    assert len(scored) == len(found) and all(data is VALIDATION for data in scored)
 
 
-@pytest.mark.parametrize(("settings", "script", "epochs", "best"), [
-    ({"select": "valence"}, [math.nan] * 3, 3, 5),  # where no score is defined
-    ({"select": "mean", "patience": 2}, [0.5, 0.4, 0.6, 0.6, 0.1, 0.9], 5, 15)])  # equal: no better
-def test_a_better_score_ends_the_wait(scripted, snapshots, settings, script, epochs, best):
-    scripted(*[(score,) * 3 for score in script])
-    model = make_model()
-    history = fit(model, make_data(), make_data(20, seed=1), make_config(
-        epochs=len(script), **settings))
-    assert len(history.epochs) == epochs and history.best_step == best
-    assert same(weights(model), snapshots[best - 1])
-
-
-@pytest.mark.parametrize(("every", "patience", "steps", "best"), [
-    (None, 1, 10, 5), (None, 3, 20, 5), (2, 2, 6, 2), (3, 1, 6, 3)])
-def test_patience_stops_at_once(scripted, snapshots, every, patience, steps, best):
-    scripted((0.9,) * 3, *[(0.5, 0.9, 0.1)] * 9)
-    model = make_model()
-    history = fit(model, make_data(), make_data(20, seed=1), make_config(
-        epochs=5, select="mean", patience=patience, validate_every=every))
-    assert len(history.steps) == steps and history.best_step == best
-    assert [row["step"] for row in history.epochs] == list(range(every or 5, steps + 1, every or 5))
-    assert same(weights(model), snapshots[best - 1])
-
-
-def test_selected_weights_score_as_reported():
-    model, validation = make_model(), make_data(20, seed=1)
-    history = fit(model, make_data(), validation, make_config(
-        epochs=6, select="genre", validate_every=4, max_steps=27, encoder_lr=5e-3))
-    assert [row["step"] for row in history.epochs] == [4, 8, 12, 16, 20, 24, 27]
-    scores = [row["score"] for row in history.epochs]
-    assert history.best_step == history.epochs[int(np.argmax(scores))]["step"]
-    assert evaluate(model, validation)["genre"].macro_f1 == max(scores)
-
-
-@pytest.mark.parametrize("select", ["genre", "mean"])
-def test_only_tasks_that_are_trained_select_weights(select):
-    model = make_model()
-    history = fit(model, change(sentiment=None, valence=None), make_data(20, seed=1),
-                  make_config(select=select))
+def test_only_tasks_that_are_trained_select_weights():
+    history = fit(make_model(), change(sentiment=None, valence=None), VALIDATION,
+                  make_config(select="mean"))
     for row in history.epochs:
         assert set(row["validation"]) == {"genre", "sentiment", "valence"}
         assert row["score"] == row["validation"]["genre"]["macro_f1"]
@@ -320,12 +207,10 @@ def test_only_tasks_that_are_trained_select_weights(select):
 
 def test_validation_does_not_change_what_is_learned():
     model, other = make_model(), make_model()
-    fit(model, make_data(), config=make_config())
-    fit(other, make_data(), make_data(20, seed=1), make_config(validate_every=1))
+    fit(model, DATA, config=make_config())
+    fit(other, DATA, VALIDATION, make_config(validate_every=1))
     assert same(weights(model), weights(other))
 
-
-# Numbers, seeds, surroundings
 
 @pytest.mark.parametrize(("fast", "computed"), [(True, torch.bfloat16), (False, None)])
 def test_auto_is_bfloat16_where_hardware_has_it_and_does_not_emulate_it(
@@ -342,35 +227,23 @@ def test_bfloat16_comes_close():
     losses = []
     for dtype in ("float32", "bfloat16"):
         model = make_model(dropout=0.0)
-        history = fit(model, make_data(), make_data(20, seed=1), make_config(dtype=dtype))
+        history = fit(model, DATA, VALIDATION, make_config(dtype=dtype))
         assert next(model.parameters()).dtype == torch.float32
         losses.append([row["loss"]["genre"] for row in history.steps])
     assert losses[0] != losses[1]
     np.testing.assert_allclose(*losses, rtol=0.03)
 
 
-def test_a_seed_gives_the_same_weights_to_the_bit():
-    for kind in ("bert", "mpnet"):
-        found = []
-        for seed in (0, 0, 1):
-            torch.manual_seed(len(found))  # the caller's state does not matter
-            model = make_model(kind)
-            fit(model, make_data(), config=make_config(seed=seed, max_steps=4))
-            found.append(weights(model))
-        assert same(found[0], found[1]) and not same(found[0], found[2])
-
-
 def test_dropout_differs_from_step_to_step(monkeypatch):
     drawn = []
-    monkeypatch.setattr(training, "check_finite",
-                        lambda *_: drawn.append(torch.initial_seed()))
+    monkeypatch.setattr(training, "check_finite", lambda *_: drawn.append(torch.initial_seed()))
     for seed in (0, 1):
-        fit(make_model(), make_data(), config=make_config(seed=seed))
+        fit(make_model(), DATA, config=make_config(seed=seed))
     assert len(drawn) == len(set(drawn)) == 20
 
 
 def test_max_steps_ends_in_the_midst_of_an_epoch():
-    history = fit(make_model(), make_data(), config=make_config(max_steps=7, warmup=0.25))
+    history = fit(make_model(), DATA, config=make_config(max_steps=7, warmup=0.25))
     assert [row["epoch"] for row in history.steps] == [1] * 5 + [2] * 2
     rates = np.array([row["rate"] for row in history.steps]) / 1e-3
     np.testing.assert_allclose(rates, [1 / 3, 2 / 3, 1, 4 / 5, 3 / 5, 2 / 5, 1 / 5])
@@ -387,18 +260,15 @@ def test_surroundings_are_left_as_they_were(monkeypatch, fails):
     def stop(step, *_):
         assert model.training and model.encoder.backbone.config._attn_implementation == "eager"
         if fails and step == 3:
-            raise Stop
+            raise KeyboardInterrupt
 
     monkeypatch.setattr(training, "check_finite", stop)
     model = make_model()
     model.encoder.backbone.set_attn_implementation("sdpa")
     before = states()
-    if fails:
-        with pytest.raises(Stop):
-            fit(model, make_data(), config=make_config())
-    else:
-        fit(model, make_data(), config=make_config())
-        assert all(parameter.grad is None for parameter in model.parameters())
+    with pytest.raises(KeyboardInterrupt) if fails else nullcontext():
+        fit(model, DATA, config=make_config())
+    assert fails or all(parameter.grad is None for parameter in model.parameters())
     assert not any(module.training for module in model.modules())
     assert states() == before
 
@@ -414,9 +284,9 @@ def test_defaults_of_torch_change_no_result(tmp_path, cached):
         try:
             torch.set_default_dtype(dtype)
             torch.set_default_device(device)
-            cache = FrozenCache(model, make_data().sentences) if cached else None
+            cache = FrozenCache(model, DATA.sentences) if cached else None
             for steps in (3, 6):  # begun, and continued
-                fit(model, make_data(), make_data(20, seed=1), make_config(
+                fit(model, DATA, VALIDATION, make_config(
                     weighting="uncertainty", select="mean", epochs=1,
                     checkpoint_dir=tmp_path / f"{number} {steps}"), cache=cache)
             answers = model.predict(make_data(5).sentences)
@@ -430,29 +300,24 @@ def test_defaults_of_torch_change_no_result(tmp_path, cached):
         assert same(found[0][0], other[0]) and same(found[0][1], other[1])
 
 
-@pytest.mark.parametrize("top", [True])  # transformers reads values of a mask: none here
-def test_a_step_mixes_no_devices_and_names_none_of_its_own(monkeypatch, top):
-    """On "meta", which has shapes but no values, as where a GPU's tensors meet a processor's."""
+def test_a_step_mixes_no_devices_and_names_none_of_its_own(monkeypatch):
+    """On "meta", which has no values, and without an encoder, which reads those of a mask."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **settings: nullcontext())  # "meta" has none
-    model, data, device = make_model().to("meta"), make_data(), torch.device("meta")
-    (batch, *_), rows = plan_epoch(data.labels, "joint", 8, 0, 0), np.arange(8)
-    inputs = Tokens(model.encoder, data.sentences)
-    model.encoder.backbone.set_attn_implementation("eager")  # the others look at the mask
-    if top:
-        freeze(model, "encoder")
-        inputs = Embeddings(torch.zeros(37, 16), inputs.lengths)
-        model.encoder = Given(16)
+    model, device, rows = make_model().to("meta"), torch.device("meta"), np.arange(8)
+    batch, *_ = plan_epoch(DATA.labels, "joint", 8, 0, 0)
+    inputs = Embeddings(torch.zeros(37, 16), Tokens(model.encoder, DATA.sentences).lengths)
+    model.encoder = Given(16)
     for weighting in ("sum", "uncertainty"):
         objective = training.Objective(model, make_weighting(weighting, model.heads).to(device),
                                        torch.bfloat16)
-        counts = count_labels(data.labels, batch)
-        ids, mask = inputs.collate(rows, device)
-        loss, losses = objective(ids, mask, take_labels(data.labels, counts, rows, device), counts)
+        counts = count_labels(DATA.labels, batch)
+        given, mask = inputs.collate(rows, device)
+        labels = take_labels(DATA.labels, counts, rows, device)
+        loss, losses = objective(given, mask, labels, counts)
         loss.backward()
-        found = [ids, loss, *(one.mean for one in losses.values())]
+        found = [given, loss, *(one.mean for one in losses.values())]
         found += [parameter.grad for parameter in model.heads["genre"].parameters()]
-        assert {one.device.type for one in found} == {"meta"}
-    assert mask is None or mask.device.type == "meta"
+        assert mask is None and {one.device.type for one in found} == {"meta"}
 
 
 @pytest.mark.parametrize(("error", "told"), [
@@ -467,7 +332,7 @@ def test_where_memory_runs_out_one_line_says_what_to_lower(monkeypatch, error, t
     monkeypatch.setattr(type(model.encoder), "forward", fail)
     for run, settings in (
             (lambda: model.encoder.encode(["a film"]), "tokens_per_batch, or"),
-            (lambda: fit(model, make_data(), config=make_config()), "batch_size, or")):
+            (lambda: fit(model, DATA, config=make_config()), "batch_size, or")):
         vars(error).pop("__notes__", None)
         with pytest.raises(type(error)) as caught:
             run()
@@ -475,40 +340,20 @@ def test_where_memory_runs_out_one_line_says_what_to_lower(monkeypatch, error, t
         assert len(notes) == told and all(f"lower {settings}" in note for note in notes)
 
 
-def test_gradients_of_before_do_not_count():
-    model, other = make_model(), make_model()
-    for parameter in other.parameters():
-        parameter.grad = torch.full_like(parameter, math.nan)
-    for each in (model, other):
-        fit(each, make_data(), config=make_config(max_steps=2))
-    assert same(weights(model), weights(other))
-
-
-# Losses that are not finite
-
 def test_a_loss_that_is_not_finite_ends_training_before_the_step(tmp_path, snapshots):
-    data = make_data()
-    row = 5  # it has a genre, but no sentiment and no valence
-    assert data.labels["sentiment"][row] == -100 and np.isnan(data.labels["valence"][row])
-    data.sentences[row] += " poison"
-    model = make_model(dropout=0.0)
-    words = model.encoder.backbone.embeddings.word_embeddings.weight
-    with torch.no_grad():
-        words[model.encoder.tokenize(["poison"])[0][1]] = math.nan
+    model, data, row = make_model(), make_data(), 21
+    data.labels["valence"][row] = 1e30  # whose square is infinite
     lengths = np.array([len(ids) for ids in model.encoder.tokenize(data.sentences)])
     plan = plan_epoch(data.labels, "joint", 6, 0, 0, lengths)
     (bad,) = [i for i, batch in enumerate(plan, start=1) if row in batch.rows]
     assert bad > 2
-    with pytest.raises(TrainingDiverged, match=f"step {bad}: the loss of genre is not finite"):
+    with pytest.raises(TrainingDiverged, match=f"step {bad}: the loss of valence is not finite"):
         fit(model, data, config=make_config(batch_size=6, checkpoint_dir=str(tmp_path),
                                             checkpoint_every=1))
     assert len(snapshots) == bad - 1 and same(weights(model), snapshots[-1])
     step, state = load_checkpoint(tmp_path)
     assert step == bad - 1
-    saved = {name: state["model"][name] for name in snapshots[-1]}
-    assert same(saved, snapshots[-1])
-    finite = [name for name in saved if "word_embeddings" not in name]
-    assert all(saved[name].isfinite().all() for name in finite)
+    assert same({name: state["model"][name] for name in snapshots[-1]}, snapshots[-1])
 
 
 def test_a_gradient_that_is_not_finite_ends_training(snapshots):
@@ -520,37 +365,27 @@ def test_a_gradient_that_is_not_finite_ends_training(snapshots):
             model.heads["genre"].network[1].weight.grad[0, 0] = math.inf
 
     with pytest.raises(TrainingDiverged, match="step 3: the gradient of .'genre'.* is not finite"):
-        fit(model, make_data(), config=make_config(), backward=backward)
+        fit(model, DATA, config=make_config(), backward=backward)
     assert same(weights(model), snapshots[1])
 
 
-# Refusals leave the model as it was
-
 def change(**labels):
     """The data with other labels; None leaves a task out."""
-    data = make_data()
-    merged = {**data.labels, **labels}
-    return LabelledSentences(data.sentences, {
-        task: values for task, values in merged.items() if values is not None})
+    return LabelledSentences(DATA.sentences, {
+        task: values for task, values in {**DATA.labels, **labels}.items() if values is not None})
 
 
 @pytest.mark.parametrize(("train", "validation", "settings", "message"), [
     (change(valence=np.full(37, np.nan)), None, {}, r"got none for \['valence'\]"),
-    (make_data(), change(colour=np.arange(37) % 2), {}, r"'colour'\]; valid are \['genre'"),
-    (change(sentiment=np.arange(37) % 3), None, {}, "ids below 2, or -100 .*got 2"),
-    (make_data(), change(genre=np.arange(37) % 4), {}, r"labels\['genre'\] must be .*ids below 3"),
-    (LabelledSentences(["a", "b"], {}), None, {}, "labels has the tasks"),
-    (make_data(), make_data(), {"select": "unused"}, "select must be a task, .* got 'unused'"),
-    (make_data(), change(valence=None), {"select": "valence"}, "with labels in train and valid"),
-    (make_data(), change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "got 'sentiment'"),
-    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"}, "got 'mean'"),
-    (make_data(), None, {"weighting": {"genre": 1.0}}, "weighting must have a weight for each of"),
-    (make_data(), None, {"weighting": {**MIXED, "genre": -1}}, "must be finite and not negative"),
-    (make_data(), None, {"processes": 2}, "processes is 2, but 1 were started; use torchrun")])
+    (DATA, change(colour=np.arange(37) % 2), {}, r"'colour'\]; valid are \['genre'"),
+    (DATA, DATA, {"select": "unused"}, "select must be a task, .* got 'unused'"),
+    (DATA, change(valence=None), {"select": "valence"}, "with labels in train and valid"),
+    (DATA, change(sentiment=np.full(37, -100)), {"select": "sentiment"}, "got 'sentiment'"),
+    (change(sentiment=None, valence=None), change(genre=None), {"select": "mean"}, "got 'mean'")])
 def test_refused_data(train, validation, settings, message):
     model = make_model()
     before = weights(model)
-    with pytest.raises((ValueError, TypeError), match=message):
+    with pytest.raises(ValueError, match=message):
         fit(model, train, validation, make_config(**settings))
     assert same(before, weights(model)) and not model.training
 
@@ -559,20 +394,17 @@ def test_a_task_that_nothing_can_learn_is_refused():
     model = make_model()
     freeze(model, "encoder", "head:sentiment")
     with pytest.raises(ValueError, match=r"labels\['sentiment'\] has nothing to train"):
-        fit(model, make_data(), config=make_config())
+        fit(model, DATA, config=make_config())
     fit(model, change(sentiment=None), config=make_config(max_steps=1))
-    freeze(model, "all")
-    with pytest.raises(ValueError, match=r"labels\['genre'\] has nothing to train: encoder and"):
-        fit(model, make_data(), config=make_config())
 
 
 def test_torchrun_with_a_config_for_one_process_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    fit(make_model(), make_data(), config=make_config(max_steps=1))  # no torchrun: it stays alone
+    fit(make_model(), DATA, config=make_config(max_steps=1))  # no torchrun: it stays alone
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("MASTER_ADDR", "localhost")
     with pytest.raises(ValueError, match="processes is 1, but 2 were started"):
-        fit(make_model(), make_data(), config=make_config())
+        fit(make_model(), DATA, config=make_config())
 
 
 def test_numbers_of_numpy_are_plain_numbers(tmp_path):
@@ -583,22 +415,19 @@ def test_numbers_of_numpy_are_plain_numbers(tmp_path):
     kinds = {name: type(value) for name, value in vars(config).items()}
     assert kinds["seed"] is kinds["max_steps"] is kinds["epochs"] is int
     assert kinds["encoder_lr"] is kinds["head_lr"] is float and kinds["progress"] is bool
-    fit(make_model(), make_data(), config=config)
+    fit(make_model(), DATA, config=config)
     assert load_checkpoint(tmp_path)[0] == 2
 
-
-# Two processes
 
 def test_two_processes_train_the_weights_of_one(tmp_path):
     script = Path(__file__).with_name("training_process.py")
     environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(script.parent.parent)}
     result = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
-         script, "together", tmp_path], env=environment, capture_output=True, text=True,
-        timeout=200)
+         script, tmp_path], env=environment, capture_output=True, text=True, timeout=200)
     assert result.returncode == 0, result.stderr[-4000:]
     for rank in (0, 1):
-        refusal = json.loads((tmp_path / f"refusal-{rank}.json").read_text())
+        refusal = (tmp_path / f"refusal-{rank}").read_text()
         assert refusal.startswith("processes is 1, but 2 were started; use torchrun")
     before = weights(make_model(**F64))
     for schedule in SCHEDULES:
@@ -621,36 +450,9 @@ def test_two_processes_train_the_weights_of_one(tmp_path):
     assert all(same(whole, load_file(tmp_path / f"continued-{rank}")) for rank in (0, 1))
 
 
-# A terminal, and folders of several processes
-
-def test_a_terminal_shows_a_bar_and_a_line_an_epoch():
-    script = ("import sys; sys.path.insert(0, 'tests')\n"
-              "from tiny import *\nfrom mtl_helpers.training import fit\n"
-              "fit(make_model(), make_data(), config=make_config(progress=True))")
-    terminal, end = os.openpty()
-    termios.tcsetwinsize(end, (24, 100))
-    root = Path(__file__).parent.parent
-    with subprocess.Popen([sys.executable, "-c", script], stdin=end, stdout=end, stderr=end,
-                          cwd=root) as process:
-        os.close(end)
-        shown = b""
-        while True:
-            try:
-                part = os.read(terminal, 4096)
-            except OSError:  # what Linux says at the end
-                break
-            if not part:
-                break
-            shown += part
-    os.close(terminal)
-    assert process.returncode == 0, shown.decode()
-    assert b"/10 [" in shown, shown.decode()
-    assert b"epoch 2, step 10:  loss genre" in shown
-
-
 def test_a_folder_that_not_all_processes_see_is_refused(monkeypatch, tmp_path):
     config = make_config(checkpoint_dir=str(tmp_path))
-    fit(make_model(), make_data(), config=config)
+    fit(make_model(), DATA, config=config)
     monkeypatch.setattr(Processes, "agree", lambda *_: 0)  # the first process found nothing there
     with pytest.raises(ValueError, match="checkpoint_dir must be a folder that all processes see"):
-        fit(make_model(), make_data(), config=config)
+        fit(make_model(), DATA, config=config)
