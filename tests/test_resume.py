@@ -216,7 +216,7 @@ def test_only_an_encoder_of_the_run_goes_on(tmp_path):
     for number, goes_on in enumerate((model, latest, make_model())):
         copy = shutil.copytree(tmp_path, tmp_path.with_name(f"copy-{number}"))
         if number:  # only the first needs the hash of what `fit` left, which may be damaged
-            Path(copy, training.LEFT).write_bytes(b"\xff\xfe")
+            (copy / training.LEFT).write_bytes(b"\xff\xfe")
         assert same(expected, train(make_config(**settings, checkpoint_dir=copy), goes_on)[0])
 
 
