@@ -179,24 +179,24 @@ def setting(**changes):
 
 
 SETTINGS, POOLING = "sentence_bert_config.json", "1_Pooling/config.json"
-WRONG = {  # a file, what becomes of it (None: it goes), what is said of that
+WRONG = {  # a file, what becomes of it or its new content, what is said of that
     "a prefix": ("model.safetensors", tensors(lambda name, t: (f"_orig_mod.{name}", t)),
                  r"37 weights lack: .*embeddings.LayerNorm.*unused: .'_orig_mod"),
     "a layer": ("model.safetensors", tensors(
         lambda name, t: None if "layer.1" in name else (name, t)), "16 weights lack: .*layer.1"),
     "a shape": ("model.safetensors", tensors(
         lambda name, t: (name, t[:5].clone() if "word" in name else t)), "1 weights lack: .*word"),
-    "no weights": ("model.safetensors", None, "no readable model"),
+    "no weights": ("model.safetensors", Path.unlink, "no readable model"),
     "cut weights": ("model.safetensors", b"\x08", "no readable model"),
-    "no config": ("config.json", None, "no readable model"),
+    "no config": ("config.json", Path.unlink, "no readable model"),
     "another config": ("config.json", b"{}", "no readable model"),
     "no words": ("tokenizer.json", lambda path: [path.unlink(), (
         path.parent / "tokenizer_config.json").unlink()], "and words.* 0"),
-    "no pooling": (POOLING, None, "pools by {}"),
+    "no pooling": (POOLING, Path.unlink, "pools by {}"),
     "other pooling": (POOLING, b'{"pooling_mode": "lasttoken"}', "valid is one of mean"),
     "older pooling": (POOLING, b'{"pooling_mode_weightedmean_tokens": true}', "valid is one of"),
     "two poolings": (POOLING, setting(pooling_mode="lasttoken"), "pools by"),
-    "no modules": ("modules.json", None, "modules.json is missing"),
+    "no modules": ("modules.json", Path.unlink, "modules.json is missing"),
     "cut modules": ("modules.json", b"{", "not valid JSON"),
     "depth": ("modules.json", b"[" * 100_000, "not valid JSON"),
     "a module": ("modules.json", b'[{"type": "sentence_transformers.models.Dense"}]', "Dense"),
@@ -217,12 +217,8 @@ def test_what_a_folder_lacks_or_would_run_is_an_error(folder, change):
     (folder / "trap.py").write_text(f"open({str(folder / 'ran')!r}, 'w')\nclass Trap: pass\n")
     load(folder)
     name, damage, reason = WRONG[change]
-    if callable(damage):
-        damage(folder / name)
-    elif damage is None:
-        (folder / name).unlink()
-    else:
-        (folder / name).write_bytes(damage)
+    damage = partial(Path.write_bytes, data=damage) if isinstance(damage, bytes) else damage
+    damage(folder / name)
     with pytest.raises(ValueError, match=f"(?s){reason}"):
         load(folder)
     assert not (folder / "ran").exists(), "no code in the folder is run"
