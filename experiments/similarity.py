@@ -56,7 +56,7 @@ ARMS = [  # the run, how many seeds it has, and what the table calls it
     (replace(BASE, arm="cosines", similarity=COSINES, keeps="cosines"), 3,
      "cosines within a batch kept"),
     (replace(BASE, arm="l2-sp", keeps="l2-sp"), 1, "L2-SP (weights pulled back)"),
-    (replace(BASE, arm="average", keeps="average"), 1, "weights averaged with those before"),
+    (replace(BASE, arm="average", keeps="average"), 1, "averaged weights (before and after)"),
     (replace(BASE, arm="unlabelled", similarity=1.0, keeps="unlabelled", sentences=None,
              passes=HEADLINE), 1, "SimilarityHead also for 12,592 sentences without labels"),
     # Few sentences: the heads first, then everything, as in Task 3, whose runs these are again.
