@@ -147,7 +147,7 @@ FAULTS = {
     ],
     ("mtl_helpers/evaluation.py", "test_evaluation.py"): [
         ("interval over sentences instead of documents", "if «groups is→not» None:  #",
-         "test_sentences_of_one_document_that_are_alike_widen_the_interval"),
+         "test_an_interval_is_that_of_plain_resampling[accuracy-True]"),
         ("an absent class counts", "np.maximum(seen, 1)«, weights=seen > 0→»)",
          "test_every_score_is_that_of_scikit_learn"),
         ("a 90 % interval", "[(1 - 0.«95) / 2, (1 + 0.95→90) / 2, (1 + 0.90») / 2]",
