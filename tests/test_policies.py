@@ -47,6 +47,8 @@ def test_each_seed_draws_its_own_few_of_the_fixed_sentences():
     assert set(drawn[0]) <= set(drawn[1]) <= set(drawn[2]) <= set(fixed) >= set(drawn[5])
     assert len(set(drawn[0]) & set(drawn[3])) < 10
     assert train.training_data(replace(PLAIN, seed=1)).sentences == fixed
+    few = replace(PLAIN, sentences=50, policy="lp-ft")
+    assert train.training_data(few).sentences == drawn[0]
 
 
 def test_a_genre_that_is_held_out_has_no_training_sentence():
