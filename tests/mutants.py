@@ -52,11 +52,6 @@ FAULTS = {
          "«int(is_known(labels[task][batch.rows]).sum())→len(batch.rows)»",
          "test_tokens_and_labels_of_a_batch_are_those_of_its_rows"),
     ],
-    ("mtl_helpers/losses.py", "test_batching.py"): [
-        ("loss scale for several processes",
-         "return «self.number if len(rows) >= self.number else →»1",
-         "test_parts_of_a_batch_are_even_and_a_very_small_one_is_shared"),
-    ],
     ("mtl_helpers/losses.py", "test_training.py"): [
         ("losses of several processes not shared out", "«(parts * share / self.number)→parts»",
          "test_two_processes_train_the_weights_of_one"),
@@ -68,11 +63,6 @@ FAULTS = {
          "test_a_disk_that_lies_or_is_full_is_named"),
         ("sums not compared", "if «_sums(files).decode() != (path / SUMS).read_text():→not files:»",
          "test_changed_bytes_and_shorter_or_missing_files_are_noticed[SHA256SUMS]"),
-        ("one checkpoint too few kept", "_checkpoints(target.parent)[keep«→ - 1»:]",
-         "test_the_greatest_numbers_stay_and_later_steps_are_left_alone"),
-        ("set-aside checkpoint not found",
-         'r«"\\.?step-([0-9]{8,})(?:\\.set-aside)?"→"step-([0-9]{8,})"»',
-         "test_a_kill_before_any_change_loses_nothing[1]"),
         ("set-aside folder not found",
          "return «old if old.exists() and not target.exists() else →»target",
          "test_a_fault_anywhere_loses_nothing[Path-rename-error0-True]"),
@@ -133,8 +123,6 @@ FAULTS = {
          "test_folders_of_the_library_and_ours_agree[bert-mean-True]"),
         ("CLS of left padding", "attention_mask.int().argmax(dim=1)«→ * 0»",
          "test_pooling_ignores_padding_on_either_side[-90.0-cls]"),
-        ("max pooling over padding", 'token_embeddings.masked_fill(padding, «float("-inf"))→0.0)»',
-         "test_pooling_ignores_padding_on_either_side[-90.0-max]"),
         ("truncation silent", 'logger.«warning→debug»(f"{cut}',
          "test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut"),
         ("weights of the model take the copy's dtype",
@@ -173,8 +161,6 @@ FAULTS = {
          "test_saving_and_loading_change_nothing_and_sentence_transformers_opens_the_folder"),
         ("a model's sums not compared", "if «_sha256(path / name) !=→not» digest:",
          "test_each_missing_cut_or_altered_file_is_named_but_a_card"),
-        ("others' files overwritten", "if «others→not folder»:",
-         "test_files_that_are_not_its_own_are_refused_and_left_alone"),
     ],
     ("mtl_helpers/freezing.py", "test_freezing.py"): [
         ("layer decay upside down", "layer_decay ** «(layers - depth)→depth»",
@@ -186,10 +172,6 @@ FAULTS = {
         ("cached rows in another order",
          "«[self.rows[sentence] for sentence in sentences]→sorted(map(self.rows.get, sentences))»",
          "test_a_cache_gives_embeddings_and_lengths_in_the_order_of_the_sentences"),
-    ],
-    ("experiments/layer_cache.py", "test_freezing.py"): [
-        ("mask of cached states off by one", "«<→<=» lengths[:, None]",
-         "test_losses_and_weights_are_those_without_a_cache[LayerCache-bert-parts3-joint]"),
     ],
     ("mtl_helpers/losses.py", "test_heads.py"): [
         ("missing labels counted in a loss",
@@ -222,8 +204,6 @@ FAULTS = {
          "optimizer.step()\n"
          "                optimizer.zero_grad«()→(set_to_none=False)»",
          "test_a_head_without_labels_in_the_batch_does_not_move"),
-        ("no validation after the last step", "step % every == 0« or step == last→»",
-         "test_max_steps_ends_in_the_midst_of_an_epoch"),
         ("validation of the training data", "evaluate(model, «scored→train»,",
          "test_the_best_weights_by_validation_are_kept[genre-2-scores1]"),
         ("random state not put back", "«torch.random.fork_rng(gpus), →»steps",
@@ -232,15 +212,10 @@ FAULTS = {
     ("mtl_helpers/training.py", "test_resume.py"): [
         ("seed of a resumed step", "config.seed, step«→ - done + 1», team.rank)",
          "test_a_stopped_run_goes_on_as_if_it_had_not_stopped[joint-plain]"),
-        ("rates begin again after a stop", '«"rates": rates,→»\n',
-         "test_a_stopped_run_goes_on_as_if_it_had_not_stopped[joint-plain]"),
         ("selection begins again after a stop", '"history": history«, "best": best→»}',
          "test_the_best_weights_may_be_from_before_the_stop"),
         ("resume with another encoder accepted", 'if «kind["encoder"] in→True or» (encoder_hash(',
          "test_only_an_encoder_of_the_run_goes_on"),
-        ("interrupted fit leaves train mode",
-         "    «finally→else»:\n        model.load",
-         "test_an_interrupted_fit_keeps_what_it_has[add_step-None-KeyboardInterrupt]"),
     ],
     ("experiments/records.py", "test_records.py"): [
         ("record written in place", 'path«.with_name(f".{path.name}.{os.getpid()}")→»',
@@ -274,7 +249,6 @@ class Failures:
 
     def pytest_runtest_makereport(self, call) -> None:
         from pytest import fail, skip
-
         error = call.excinfo
         if error is None or error.errisinstance(skip.Exception):
             return
@@ -289,7 +263,6 @@ def run_tests(folder: Path, nodes: list[str]) -> None:
     """In a process of its own: run tests of a copy, and write what failed into build/found."""
     import pytest
     import torch
-
     torch.set_num_threads(1)
     os.chdir(folder)
     os.environ["PYTHONPATH"] = sys.path[0] = str(folder)
@@ -338,9 +311,8 @@ def main(names: list[str]) -> int:
     escaped = 0
     with tempfile.TemporaryDirectory() as place, ThreadPool(AT_ONCE) as pool:
         whole = Path(place).resolve() / "whole"
-        files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE,
-                               check=True, text=True).stdout.split("\0")
-        for name in filter(None, files):
+        files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+        for name in filter(None, files.split("\0")):
             (whole / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, whole / name)
         found = failed(whole, sorted({mutant.test for mutant in chosen}))

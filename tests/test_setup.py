@@ -159,24 +159,20 @@ def test_an_installation_says_what_it_lacks_begins_again_or_is_brought_up_to_dat
     assert run(checkout, "make", "test")[2][:2] == SET_UP
 
 
-def test_every_public_command_has_a_help_text_and_is_tested():
+def test_every_command_has_a_help_text_and_is_tested_and_ci_and_the_dockerfile_run_some(checkout):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.M)[1].split()
     listed = re.findall(r"^ *make ([a-z-]+) +\S", run(ROOT, "make")[1], flags=re.M)
     assert sorted([*listed, "lint", "corpus"]) == sorted(phony)
     assert sorted(["help", *COMMANDS]) == sorted(listed)
-
-
-def test_the_continuous_check_and_the_dockerfile_run_the_commands(checkout):
     status, _, calls = run(checkout, ".ci/run")
     assert (status, calls) == (0, SET_UP + COMMANDS["test"] + COMMANDS["test-documents"])
     status, _, calls = run(checkout, ".ci/run", FAILING="1")
     assert status != 0 and calls == COMMANDS["test"]
-    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    commands = [line.removeprefix("RUN ") for line in lines if line.startswith("RUN make")]
-    assert commands == ["make notebooks", "make test"]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall("^RUN (make.*)", dockerfile, re.M) == ["make notebooks", "make test"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(command in readme for command in commands)
+    assert "make notebooks" in readme and "make test" in readme
 
 
 def wheel(folder, name, version, needs=""):
