@@ -41,66 +41,31 @@ FAULTS = {
     ("mtl_helpers/batching.py", "test_batching.py"): [
         ("length sorting dropped", 'np.«argsort(lengths[chunk], kind="stable")→arange(len(chunk))»',
          "test_grouping_by_length_leaves_little_padding_and_mixes_neighbours"),
-        ("tasks in the wrong order",
-         "for task, stream in «streams.items():→reversed(streams.items()):»\n"
-         "            plan", "test_every_schedule_uses_what_it_promises"),
-        ("a turn for the smallest task only", "_in_turn(streams, «max→min»(counts",
-         "test_a_smaller_task_that_begins_again_is_shuffled_anew"),
         ("temperature upside down", "len(found) ** «(1 / temperature)→temperature»",
-         "test_temperature_by_hand[2-expected1]"),
+         "test_every_schedule_uses_what_it_promises"),
         ("every pass in the same order",
-         "«while True:\n"
-         "        order = random.permutation(rows)→order = random.permutation(rows)\n"
+         "«while True:\n        order = random.permutation(rows)→order = random.permutation(rows)\n"
          "    while True:»", "test_a_smaller_task_that_begins_again_is_shuffled_anew"),
-        ("every epoch the same", "default_rng([seed, «epoch→0»])",
-         "test_a_plan_is_a_function_of_seed_and_epoch[joint]"),
         ("the short batch lost", "if whole «< len(order):→== 0:»",
          "test_every_schedule_uses_what_it_promises"),
         ("missing labels counted in a batch",
          "«int(is_known(labels[task][batch.rows]).sum())→len(batch.rows)»",
          "test_tokens_and_labels_of_a_batch_are_those_of_its_rows"),
     ],
-    ("mtl_helpers/losses.py", "test_batching.py"): [
-        ("loss scale for several processes",
-         "return «self.number if len(rows) >= self.number else →»1",
-         "test_parts_of_a_batch_are_even_and_a_very_small_one_is_shared"),
-        ("a part of a batch off by one", "rows[self.rank «→+ 1 »:: self.number]",
-         "test_parts_of_a_batch_are_even_and_a_very_small_one_is_shared"),
-    ],
     ("mtl_helpers/losses.py", "test_training.py"): [
         ("losses of several processes not shared out", "«(parts * share / self.number)→parts»",
          "test_two_processes_train_the_weights_of_one"),
     ],
     ("mtl_helpers/checkpoint.py", "test_checkpoint.py"): [
-        ("rename before the sync",
-         '        «for path in [*new.rglob("*"), new]:\n'
-         "            flush(path)\n"
-         "        if target.exists():\n"
-         "            target.rename(old)\n"
-         "        new.rename(target→if target.exists():\n"
-         "            target.rename(old)\n"
-         "        new.rename(target)\n"
-         '        for path in [*target.rglob("*"), target]:\n'
-         "            flush(path»)\n", "test_all_is_flushed_before_it_gets_its_name"),
+        ("rename without a sync", "            «flush(path)→pass»\n        if target.exists():\n",
+         "test_all_is_flushed_before_it_gets_its_name"),
         ("checkpoint not verified", "«_read(new, step)→pass»  # what",
          "test_a_disk_that_lies_or_is_full_is_named"),
         ("sums not compared", "if «_sums(files).decode() != (path / SUMS).read_text():→not files:»",
          "test_changed_bytes_and_shorter_or_missing_files_are_noticed[SHA256SUMS]"),
-        ("an older checkpoint removed too early",
-         "    «→for _, path in _checkpoints(target.parent)[keep - 1:]:\n"
-         "        shutil.rmtree(path)\n"
-         "    »try:\n"
-         "        with whole_folder(target) as new:", "test_a_disk_that_lies_or_is_full_is_named"),
-        ("one checkpoint too few kept", "_checkpoints(target.parent)[keep«→ - 1»:]",
-         "test_the_greatest_numbers_stay_and_later_steps_are_left_alone"),
-        ("set-aside checkpoint not found",
-         'r«"\\.?step-([0-9]{8,})(?:\\.set-aside)?"→"step-([0-9]{8,})"»',
-         "test_a_kill_before_any_change_loses_nothing[1]"),
         ("set-aside folder not found",
          "return «old if old.exists() and not target.exists() else →»target",
          "test_a_fault_anywhere_loses_nothing[Path-rename-error0-True]"),
-        ("what killed saves left stays", "«tidy→str»(left.with_name",
-         "test_a_broken_step_is_replaced_and_what_killed_saves_have_left_is_removed"),
     ],
     ("mtl_helpers/config.py", "test_training.py"): [
         ("select keeps the last instead of the best",
@@ -147,65 +112,33 @@ FAULTS = {
         ("sentences are split instead of documents",
          'for key in (("text", _normalised(sentence«)), ("group", group)):→)),):»',
          "test_a_chain_of_documents_and_equal_texts_stays_together"),
-        ("splits overlap", "np.flatnonzero(splits «==→>=» split)",
-         "test_splits_are_a_partition_that_shares_no_text_and_no_document"),
         ("case-folding lost", "shown.«casefold→lower»()",
-         "test_the_guard_compares_every_pair_without_case_and_spaces_and_documents"),
-        ("leaking text not seen", "sum(«_normalised(sentence)→sentence» in seen",
          "test_the_guard_compares_every_pair_without_case_and_spaces_and_documents"),
         ("leaking document not seen", "if found« or documents→»:",
          "test_the_guard_compares_every_pair_without_case_and_spaces_and_documents"),
-    ],
-    ("mtl_helpers/encoder.py", "test_batching.py"): [
-        ("mask off by one",
-         "torch.from_numpy«(mask.→((mask & np.roll(mask, -1, axis=1)).»astype(np.int64))",
-         "test_tokens_and_labels_of_a_batch_are_those_of_its_rows"),
     ],
     ("mtl_helpers/encoder.py", "test_encoder.py"): [
         ("padding on the wrong side", "np.arange(lengths.max«())→())[::-1]» < lengths",
          "test_folders_of_the_library_and_ours_agree[bert-mean-True]"),
         ("CLS of left padding", "attention_mask.int().argmax(dim=1)«→ * 0»",
          "test_pooling_ignores_padding_on_either_side[-90.0-cls]"),
-        ("max pooling over padding", 'token_embeddings.masked_fill(padding, «float("-inf"))→0.0)»',
-         "test_pooling_ignores_padding_on_either_side[-90.0-max]"),
-        ("mean pooling over padding", "token_embeddings.«masked_fill(padding, 0.0).→»sum(dim=1)",
-         "test_pooling_ignores_padding_on_either_side[-90.0-mean]"),
-        ("normalisation before pooling",
-         "pool(«tokens,→nn.functional.normalize(tokens, dim=-1),» attention_mask, self.pooling)",
-         "test_folders_of_the_library_and_ours_agree[bert-mean-False]"),
         ("truncation silent", 'logger.«warning→debug»(f"{cut}',
          "test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut"),
         ("weights of the model take the copy's dtype",
          "if dtype« == next(self.parameters()).dtype→»:",
          "test_encode_leaves_the_model_as_it_is_drops_nothing_out_and_sees_new_weights"),
-        ("packed layers without bias", 'self.weight, «self.bias→None», "none"',
-         "test_the_packaged_model_agrees_with_the_library_in_any_batch[True-1e-06]"),
-    ],
-    ("mtl_helpers/encoder.py", "test_model.py"): [
-        ("dropout while encoding", ".«eval→train»().to(dtype)",
-         "test_predict_has_no_dropout_and_leaves_modes_and_gradients[asleep0]"),
-    ],
-    ("mtl_helpers/encoder.py", "test_training.py"): [
-        ("attention stays eager", 'set_attn_implementation«(own)→("eager")»',
-         "test_surroundings_are_left_as_they_were[False]"),
     ],
     ("mtl_helpers/encoder.py", "test_model_folders.py"): [
-        ("missing weights are random", "            if «missing→not info»:\n",
-         "test_what_a_folder_lacks_or_would_run_is_an_error[a layer]"),
-        ("mean pooling where modules.json is lost", "        if «→paths[1:] and »[*folder.glob(",
-         "test_what_a_folder_lacks_or_would_run_is_an_error[no modules]"),
         ("a folder's own code passed over", '{"«auto_map", "→»peft_type"} &',
          "test_what_a_folder_lacks_or_would_run_is_an_error[code]"),
     ],
     ("mtl_helpers/evaluation.py", "test_evaluation.py"): [
         ("interval over sentences instead of documents", "if «groups is→not» None:  #",
-         "test_sentences_of_one_document_that_are_alike_widen_the_interval"),
+         "test_an_interval_is_that_of_plain_resampling[accuracy-True]"),
         ("an absent class counts", "np.maximum(seen, 1)«, weights=seen > 0→»)",
-         "test_every_score_is_that_of_scikit_learn"),
-        ("only classes that are true count", "np.«union1d(*pair)→unique(pair[0])»",
-         "test_a_class_that_is_only_predicted_or_only_true_counts_as_in_scikit_learn"),
+         "test_every_score_is_that_of_scikit_learn_over_what_is_labelled"),
         ("a 90 % interval", "[(1 - 0.«95) / 2, (1 + 0.95→90) / 2, (1 + 0.90») / 2]",
-         "test_an_interval_covers_the_true_accuracy_about_as_often_as_it_says"),
+         "test_an_interval_is_that_of_plain_resampling[accuracy-True]"),
     ],
     ("experiments/calibration.py", "test_calibration.py"): [
         ("a wrong temperature", "np.log(rows) «/→*» temperature",
@@ -223,50 +156,25 @@ FAULTS = {
     ],
     ("mtl_helpers/model.py", "test_model.py"): [
         ("label order lost on loading",
-         'for task, entry in record["heads"].items():\n'
-         '«→                entry["config"].get("labels", []).sort()\n'
-         "»", "test_saving_and_loading_change_nothing_and_sentence_transformers_opens_the_folder"),
-        ("order of the tasks lost on saving", "indent=2, ensure_ascii=False«→, sort_keys=True»",
+         '["heads"].items():\n«→                entry["config"].get("labels", []).sort()\n»',
          "test_saving_and_loading_change_nothing_and_sentence_transformers_opens_the_folder"),
         ("a model's sums not compared", "if «_sha256(path / name) !=→not» digest:",
          "test_each_missing_cut_or_altered_file_is_named_but_a_card"),
-        ("others' files overwritten", "if «others→not folder»:",
-         "test_files_that_are_not_its_own_are_refused_and_left_alone"),
-        ("predict leaves heads in eval mode", "«copy.deepcopy(self.heads).→self.heads.»eval()",
-         "test_predict_has_no_dropout_and_leaves_modes_and_gradients[asleep0]"),
-    ],
-    ("mtl_helpers/freezing.py", "test_model_folders.py"): [
-        ("an encoder in an unknown wrapper has the heads' rate",
-         'if not plain«.startswith(("encoder.", "heads.")):→:»',
-         "test_a_wrapped_model_has_the_same_groups_and_hash_or_is_refused[compile]"),
     ],
     ("mtl_helpers/freezing.py", "test_freezing.py"): [
-        ("freeze forgets what layers share", 'and «TOP→"relative"» not in name\n',
-         "test_a_backbone_is_frozen_and_rated_layer_by_layer[mpnet]"),
         ("layer decay upside down", "layer_decay ** «(layers - depth)→depth»",
-         "test_a_backbone_is_frozen_and_rated_layer_by_layer[bert]"),
-        ("rate of heads for the encoder", "rate = «encoder_lr→head_lr» *",
          "test_a_backbone_is_frozen_and_rated_layer_by_layer[bert]"),
         ("decay on biases", "if parameter.ndim > «1→0»",
          "test_a_backbone_is_frozen_and_rated_layer_by_layer[bert]"),
         ("stale cache", "if dtype != self.dtype« or self._key(model, dtype) != self.key→»:",
          "test_a_stale_cache_is_refused[a frozen weight-FrozenCache]"),
-        ("cache does not know the length", "(encoder.«max_length, encoder.→»pooling,",
-         "test_a_stale_cache_is_refused[the length-FrozenCache]"),
         ("cached rows in another order",
-         "«[self.rows[sentence] for sentence in sentences]→sorted(self.rows[sentence] for"
-         " sentence in sentences)»",
+         "«[self.rows[sentence] for sentence in sentences]→sorted(map(self.rows.get, sentences))»",
          "test_a_cache_gives_embeddings_and_lengths_in_the_order_of_the_sentences"),
-    ],
-    ("experiments/layer_cache.py", "test_freezing.py"): [
-        ("mask of cached states off by one", "«<→<=» lengths[:, None]",
-         "test_losses_and_weights_are_those_without_a_cache[LayerCache-bert-parts3-joint]"),
     ],
     ("mtl_helpers/losses.py", "test_heads.py"): [
         ("missing labels counted in a loss",
          "count = «(~missing).sum()→torch.tensor(len(missing))»", "test_losses_by_hand"),
-        ("losses of missing labels summed", "each.«masked_fill(missing, 0).→»sum()",
-         "test_losses_by_hand"),
         ("a mean by part of a batch instead of by example",
          "whole = count« if batch_counts is None else count.new_tensor(batch_counts[task])→»",
          "test_gradients_add_up_over_tasks_and_over_the_parts_of_a_batch"),
@@ -274,40 +182,20 @@ FAULTS = {
          "test_tensors_and_arrays_agree_on_what_is_missing[values0]"),
         ("uncertainty's half for regression", '{task: «0.5→1.0» if head.likelihood == "gaussian"',
          "test_uncertainty_is_the_gaussian_likelihood_or_nearly_the_scaled_softmax[0.4]"),
-        ("the variance of an absent task moves",
-         "s / 2« * loss.count / loss.batch_count.clamp(min=1)→»",
-         "test_the_variance_of_a_task_that_is_absent_does_not_move"),
-        ("weights by the order of the tasks",
-         "«self.weights[task] * loss.mean for task, loss in losses.items()→w * loss.mean for"
-         " w, loss in zip(self.weights.values(), losses.values())»", "test_static_weighting"),
     ],
     ("mtl_helpers/heads.py", "test_heads.py"): [
         ("wrong label names", "[self.labels«[→[-»i] for i in ids]",
          "test_decode_gives_names_ids_and_probabilities_or_values[dtype0]"),
-        ("of equal classes the last",
-         "ids = probabilities.«→shape[1] - 1 - probabilities[:, ::-1].»argmax(axis=1)",
-         "test_decode_gives_names_ids_and_probabilities_or_values[dtype0]"),
-        ("label order lost in a head's configuration",
-         'self.labels« = self.config["labels"] = texts→, self.config["labels"] ='
-         " texts, sorted(texts)»",
-         "test_config_survives_json_and_builds_the_same_head[head1]"),
     ],
     ("mtl_helpers/synthetic.py", "test_synthetic.py"): [
         ("noise on the wrong side",
-         "«(1 - label_noise) * own + label_noise→label_noise * own + (1 - label_noise)» * (1"
-         " - own)", "test_best_accuracy_is_what_one_computes_by_hand[given_settings1-0.8-0.8]"),
+         "«(1 - label_noise) * own + label_noise→label_noise * own + (1 - label_noise)» * (1",
+         "test_best_accuracy_is_what_one_computes_by_hand[given_settings1-0.8-0.8]"),
         ("splits of synthetic sentences overlap", '"test": («4→3»,)',
-         "test_no_split_shares_a_sentence_with_another_for_any_seed"),
+         "test_sentences_read_like_sentences_and_no_split_shares_one_with_another"),
     ],
     ("mtl_helpers/training.py", "test_training.py"): [
-        ("clip after step",
-         "«norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)\n"
-         "                means = team.mean_losses(losses, share)\n"
-         "                check_finite(step, means, norm)\n"
-         "                optimizer.step()→means = team.mean_losses(losses, share)\n"
-         "                optimizer.step()\n"
-         "                norm = nn.utils.clip_grad_norm_(parameters, config.clip_norm)\n"
-         "                check_finite(step, means, norm)»\n",
+        ("gradients not clipped", "clip_grad_norm_(parameters, «config.clip_norm→1e9»)",
          "test_agrees_with_a_plain_loop[settings1-1e-12]"),
         ("warm-up off by one", "return «(step + 1) / (warmup + 1)→step / warmup»",
          "test_max_steps_ends_in_the_midst_of_an_epoch"),
@@ -315,8 +203,6 @@ FAULTS = {
          "optimizer.step()\n"
          "                optimizer.zero_grad«()→(set_to_none=False)»",
          "test_a_head_without_labels_in_the_batch_does_not_move"),
-        ("no validation after the last step", "step % every == 0« or step == last→»",
-         "test_max_steps_ends_in_the_midst_of_an_epoch"),
         ("validation of the training data", "evaluate(model, «scored→train»,",
          "test_the_best_weights_by_validation_are_kept_and_patience_ends_training[genre]"),
         ("random state not put back", "«torch.random.fork_rng(gpus), →»steps",
@@ -325,20 +211,10 @@ FAULTS = {
     ("mtl_helpers/training.py", "test_resume.py"): [
         ("seed of a resumed step", "config.seed, step«→ - done + 1», team.rank)",
          "test_a_stopped_run_goes_on_as_if_it_had_not_stopped[joint-plain]"),
-        ("a step made again after a stop", "if step «>→>=» done:",
-         "test_a_stopped_run_goes_on_as_if_it_had_not_stopped[joint-plain]"),
-        ("rates begin again after a stop", '«"rates": rates,→»\n',
-         "test_a_stopped_run_goes_on_as_if_it_had_not_stopped[joint-plain]"),
         ("selection begins again after a stop", '"history": history«, "best": best→»}',
          "test_the_best_weights_may_be_from_before_the_stop"),
-        ("gradients of before count", "«optimizer.zero_grad()→pass»  # of what",
-         "test_the_same_model_goes_on_after_an_interruption[settings0]"),
         ("resume with another encoder accepted", 'if «kind["encoder"] in→True or» (encoder_hash(',
          "test_only_an_encoder_of_the_run_goes_on"),
-        ("interrupted fit leaves train mode",
-         "    «finally→else»:\n"
-         "        model.load",
-         "test_an_interrupted_fit_keeps_what_it_has[add_step-None-KeyboardInterrupt]"),
     ],
     ("experiments/records.py", "test_records.py"): [
         ("record written in place", 'path«.with_name(f".{path.name}.{os.getpid()}")→»',
@@ -353,8 +229,8 @@ def mutants() -> Iterator[Mutant]:
     for (file, tests), rows in FAULTS.items():
         for name, change, test in rows:
             before, old, new, after = re.fullmatch("(.*)«(.*)→(.*)»(.*)", change, re.S).groups()
-            yield Mutant(name, file, before + old + after, before + new + after,
-                         f"{tests}::{test}")
+            changed = before + old + after, before + new + after
+            yield Mutant(name, file, *changed, f"{tests}::{test}")
 
 
 MUTANTS = list(mutants())
@@ -372,7 +248,6 @@ class Failures:
 
     def pytest_runtest_makereport(self, call) -> None:
         from pytest import fail, skip
-
         error = call.excinfo
         if error is None or error.errisinstance(skip.Exception):
             return
@@ -387,7 +262,6 @@ def run_tests(folder: Path, nodes: list[str]) -> None:
     """In a process of its own: run tests of a copy, and write what failed into build/found."""
     import pytest
     import torch
-
     torch.set_num_threads(1)
     os.chdir(folder)
     os.environ["PYTHONPATH"] = sys.path[0] = str(folder)
@@ -432,19 +306,14 @@ def main(names: list[str]) -> int:
     unknown = set(names) - {mutant.name for mutant in MUTANTS}
     assert not unknown, f"no such mutants: {unknown}"
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
-                   "TOKENIZERS_PARALLELISM": "false"}
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     escaped = 0
     with tempfile.TemporaryDirectory() as place, ThreadPool(AT_ONCE) as pool:
         whole = Path(place).resolve() / "whole"
-        files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, stdout=subprocess.PIPE,
-                               check=True, text=True).stdout.split("\0")
-        for name in filter(None, files):
+        files = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+        for name in filter(None, files.split("\0")):
             (whole / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, whole / name)
-        for mutant in chosen:
-            count = (whole / mutant.file).read_text(encoding="utf-8").count(mutant.old)
-            assert count == 1, f"{mutant.name}: {count} places in {mutant.file}"
         found = failed(whole, sorted({mutant.test for mutant in chosen}))
         assert found == [], f"without a mutant: {found}"
         shutil.rmtree(whole / "build")

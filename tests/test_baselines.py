@@ -1,7 +1,5 @@
 """The recorded baselines, whose cheap arms come out again, and the linear probe."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from scipy import sparse
@@ -16,7 +14,7 @@ from experiments.train import LABELS, splits
 RECORDS = records.read_records("baselines")
 
 
-def test_every_arm_has_a_record_and_says_what_it_was() -> None:
+def test_every_arm_has_a_record_and_says_what_it_was():
     assert RECORDS.keys() == baselines.ARMS.keys()
     train, _, test = splits()
     for arm in RECORDS.keys() - {"vader-tweets"}:
@@ -34,7 +32,7 @@ def test_every_arm_has_a_record_and_says_what_it_was() -> None:
                 assert scores["accuracy"] == pytest.approx(share, abs=1e-5)
 
 
-def test_the_cheap_arms_come_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cheap_arms_come_out_again(monkeypatch):
     chosen = set(RECORDS["tfidf"]["config"]["C"].values())
     monkeypatch.setattr(baselines, "STRENGTHS", sorted(chosen))
     fresh = baselines.tfidf(whole=False)
@@ -46,20 +44,17 @@ def test_the_cheap_arms_come_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert baselines.human()["test"] == RECORDS["human"]["test"]
 
 
-# The probe
-
-
-def clouds(n: int, k: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def clouds(n, k=4, seed=0):
     """Embeddings (N, 6) around a centre for each of K classes, and the classes in turn."""
     true = np.arange(n) % k
     return np.eye(6)[true] + np.random.default_rng(seed).normal(size=(n, 6)), true
 
 
-def test_a_probe_has_the_strength_that_is_best_on_a_held_out_quarter() -> None:
+def test_a_probe_has_the_strength_that_is_best_on_a_held_out_quarter():
     embeddings, true = clouds(200)
     others = clouds(100, seed=1)[0]
-    ((fitted, held),) = StratifiedShuffleSplit(1, test_size=0.25, random_state=0).split(
-        embeddings, true)
+    splitter = StratifiedShuffleSplit(1, test_size=0.25, random_state=0)
+    ((fitted, held),) = splitter.split(embeddings, true)
     found = {}
     for c in (0.1, 1, 10, 100):
         probe = LogisticRegression(C=c, max_iter=2000).fit(embeddings[fitted], true[fitted])
@@ -74,9 +69,7 @@ def test_a_probe_has_the_strength_that_is_best_on_a_held_out_quarter() -> None:
 
 
 @pytest.mark.parametrize(("n", "extra"), [(12, []), (7, []), (40, [5])])
-def test_a_probe_of_too_few_sentences_to_hold_some_out_has_strength_one(
-    n: int, extra: list[int]
-) -> None:
+def test_a_probe_of_too_few_sentences_to_hold_some_out_has_strength_one(n, extra):
     embeddings, true = clouds(n)
     true[: len(extra)] = extra  # a class of one sentence
     plain = LogisticRegression(max_iter=2000).fit(embeddings, true)

@@ -12,13 +12,14 @@ from scipy import stats
 from tiny import make_data, make_encoder
 
 from mtl_helpers.batching import SCHEDULES, Batch, Tokens, count_labels, plan_epoch, take_labels
+from mtl_helpers.evaluation import is_known
 from mtl_helpers.losses import Processes
 
 LENGTHS = np.random.default_rng(0).lognormal(3, 0.7, 5003).astype(int) + 3
 
 
 def drawn_labels(size, tasks, gone, seed):
-    """Labels of tasks over so many sentences, a share of them missing, but one at least there."""
+    """Labels of tasks, a share of them missing, but one at least there."""
     rng, made = np.random.default_rng(seed), {}
     for task in tasks:
         values = rng.normal(size=size) if task == "valence" else rng.integers(3, size=size)
@@ -30,7 +31,7 @@ def drawn_labels(size, tasks, gone, seed):
 
 
 def known(values):
-    return sorted(np.flatnonzero(~np.isnan(values) if values.dtype.kind == "f" else values != -100))
+    return sorted(np.flatnonzero(is_known(values)))
 
 
 def rows_of(batches, task):
@@ -48,8 +49,6 @@ def counts(batches):
     return dict(Counter(task for batch in batches for task in batch.tasks))
 
 
-# What is seen
-
 @settings(max_examples=60)
 @given(size=st.integers(1, 60), gone=st.sampled_from([0, 0.3, 0.9]),
        tasks=st.sampled_from([["genre"], ["valence"], ["genre", "sentiment", "valence"]]),
@@ -64,13 +63,11 @@ def test_every_schedule_uses_what_it_promises(
     plans = {schedule: plan_epoch(labels, schedule, batch_size, seed, 0, lengths, temperature)
              for schedule in SCHEDULES}
     assert all(1 <= len(batch.rows) <= batch_size for plan in plans.values() for batch in plan)
-
     joint = plans["joint"]
     assert sorted(np.concatenate([batch.rows for batch in joint])) == sorted(
         set().union(*there.values()))
     assert {batch.tasks for batch in joint} == {tuple(labels)}
     assert sum(len(batch.rows) < batch_size for batch in joint) <= 1
-
     assert counts(plans["proportional"]) == passes
     assert [batch.tasks for batch in plans["alternating"]] == [
         (task,) for task in labels] * max(passes.values())
@@ -81,7 +78,6 @@ def test_every_schedule_uses_what_it_promises(
             assert sorted(used[start : start + n]) == rows
         rest = used[len(used) - len(used) % n :]
         assert len(set(rest)) == len(rest) and set(rest) <= set(rows)
-
     found, total = counts(plans["temperature"]), sum(passes.values())
     powers = {task: len(rows) ** (1 / temperature) for task, rows in there.items()}
     for task, count in found.items():
@@ -96,17 +92,6 @@ def test_a_smaller_task_that_begins_again_is_shuffled_anew():
     passes = [used[start : start + 30] for start in (0, 30, 60)]
     assert len(used) == 90 and len({tuple(one) for one in passes}) == 3
 
-
-@pytest.mark.parametrize(("temperature", "expected"), [
-    (1, {"genre": 90, "topic": 9, "tone": 1}), (2, {"genre": 70, "topic": 22, "tone": 8}),
-    (1e9, {"genre": 34, "topic": 33, "tone": 33})])
-def test_temperature_by_hand(temperature, expected):
-    given = sized(genre=900, topic=90, tone=10)
-    found = counts(plan_epoch(given, "temperature", 10, 0, 0, temperature=temperature))
-    assert found == expected  # square roots: 30, 9.49, 3.16 of 42.65
-
-
-# Order
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_plan_is_a_function_of_seed_and_epoch(schedule):
@@ -124,8 +109,6 @@ def test_a_plan_is_a_function_of_seed_and_epoch(schedule):
     assert np.random.get_state()[1].tolist() == before
     assert all((values == sized(genre=60, topic=25)[task]).all() for task, values in given.items())
 
-
-# Batches of like length
 
 def test_grouping_by_length_leaves_little_padding_and_mixes_neighbours():
     given, padding = {"genre": np.zeros(5003, dtype=int)}, []
@@ -156,8 +139,6 @@ def test_neither_the_order_of_batches_nor_the_short_one_says_anything_about_leng
     error = np.std(ends, axis=0) / math.sqrt(600)
     assert (abs(np.mean(ends, axis=0) - lengths.mean()) < 3 * error).all()
 
-
-# What a batch holds
 
 @given(size=st.integers(1, 20), number=st.integers(1, 8))
 def test_parts_of_a_batch_are_even_and_a_very_small_one_is_shared(size, number):

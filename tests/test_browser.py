@@ -3,14 +3,9 @@
 Run by `make test-browser`, with Playwright and the Chromium of the system.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import documents
 import pytest
@@ -43,7 +38,7 @@ TEXT = """(() => { document.querySelectorAll('pre, code, .jp-InputArea').forEach
 return document.body.innerText })()"""
 
 
-def as_html(path: Path) -> str:
+def as_html(path):
     """A page as a reader sees it: a notebook by nbconvert, Markdown in the manner of GitHub."""
     if path.suffix == ".ipynb":
         return HTMLExporter(embed_images=True).from_filename(str(path))[0]
@@ -52,7 +47,7 @@ def as_html(path: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     """The Chromium of the system; CHROMIUM names another one."""
     from playwright.sync_api import sync_playwright
     names = ("chromium", "chromium-browser", "google-chrome", "chrome")
@@ -65,7 +60,7 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def problems(page: Any) -> list[str]:
+def problems(page):
     """What a reader would stumble over."""
     found = []
     if (excess := page.evaluate(OVERFLOW)) > 1:
@@ -79,7 +74,7 @@ def problems(page: Any) -> list[str]:
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
-def test_a_page_reads_well(browser: Any, path: Path, width: int, tmp_path: Path) -> None:
+def test_a_page_reads_well(browser, path, width, tmp_path):
     shutil.copytree(ROOT / "results" / "figures", tmp_path / "results" / "figures")
     source = tmp_path / f"{path.stem}.html"
     source.write_text(as_html(path), encoding="utf-8")
@@ -97,7 +92,7 @@ def test_a_page_reads_well(browser: Any, path: Path, width: int, tmp_path: Path)
     ("<img src='nowhere.png' alt='a map'>", "no picture: a map"),
     ("<p>see [here](#there)</p>", "markup: ']"), ("<p>**bold**</p>", "markup: '**b'"),
     ("<p>| a | b |<br>|---|---|</p>", "markup: '|---")])
-def test_a_bad_page_is_found(browser: Any, body: str, problem: str) -> None:
+def test_a_bad_page_is_found(browser, body, problem):
     page = browser.new_page(viewport={"width": 880, "height": 900})
     page.set_content(SHELL.format(body))
     assert any(problem in found for found in problems(page)), problems(page)

@@ -30,8 +30,6 @@ def sentences():
     return load_corpus().sentences[::100]  # 238 of all four genres
 
 
-# Agreement with the library
-
 @pytest.mark.parametrize(("normalize", "tolerance"), [(True, 1e-6), (False, 1e-5)])
 def test_the_packaged_model_agrees_with_the_library_in_any_batch(sentences, normalize, tolerance):
     encoder = SentenceEncoder.from_pretrained("all-MiniLM-L6-v2", normalize=normalize)
@@ -79,29 +77,12 @@ def test_folders_of_the_library_and_ours_agree(kind, pooling, normalize, tmp_pat
     assert (other.pooling, other.normalize, other.max_length) == ("cls", not normalize, 16)
 
 
-# An embedding depends on its sentence alone
-
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.text(max_size=60), min_size=1, max_size=6), st.text(max_size=200))
 def test_any_text_can_be_encoded_and_ignores_its_neighbours(encoder, texts, neighbour):
     vectors = encoder.encode(texts)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
     assert np.abs(encoder.encode([neighbour, *texts])[1:] - vectors).max() <= 1e-6
-
-
-def test_unmasked_mean_pooling_fails_the_same_test_and_gradient_reaches_all_but_the_pooler(encoder):
-    short, long = "A good film.", "A much longer neighbour that forces padding on the short one."
-    ids, mask = encoder.collate(encoder.tokenize([short, long]))
-    alone, together = encoder(*encoder.collate(encoder.tokenize([short]))), encoder(ids, mask)
-    with torch.no_grad():
-        tokens = encoder.backbone(input_ids=ids, attention_mask=mask).last_hidden_state
-    unmasked = torch.nn.functional.normalize(tokens.mean(dim=1), dim=-1)
-    assert (together[0] - alone[0]).abs().max() <= 1e-6
-    assert (unmasked[0] - alone[0]).abs().max() > 0.01
-    together[:, 0].sum().backward()
-    without = {name for name, p in encoder.named_parameters() if p.grad is None}
-    encoder.zero_grad()
-    assert without == {"backbone.pooler.dense.weight", "backbone.pooler.dense.bias"}
 
 
 def test_encode_leaves_the_model_as_it_is_drops_nothing_out_and_sees_new_weights(sentences):
@@ -124,8 +105,6 @@ def test_encode_leaves_the_model_as_it_is_drops_nothing_out_and_sees_new_weights
         assert difference == 0 if changed is original else difference > 1e-3
 
 
-# Pooling
-
 TOKENS = torch.tensor([[[1.0, -4.0], [3.0, -2.0], [90.0, 90.0]],
                        [[5.0, 1.0], [6.0, 3.0], [7.0, 2.0]]])
 MASK = torch.tensor([[1, 1, 0], [1, 1, 1]])
@@ -142,22 +121,11 @@ def test_pooling_ignores_padding_on_either_side(pooling, padding):
     left = torch.stack([tokens[0].roll(1, dims=0), tokens[1]])
     assert torch.equal(pool(left, torch.tensor([[0, 1, 1], [1, 1, 1]]), pooling), expected)
     assert torch.equal(pool(tokens[1:], None, pooling), expected[1:])
+    pool(tokens.requires_grad_(), MASK, pooling).sum().backward()
+    assert tokens.grad[0, 2].eq(0).all() and tokens.grad[0, :2].abs().sum() > 0
 
 
-@pytest.mark.parametrize("pooling", POOLINGS)
-def test_pooling_is_idempotent_and_gives_padding_no_gradient(pooling):
-    once = pool(TOKENS, MASK, pooling)
-    assert torch.equal(pool(once.unsqueeze(1), None, pooling), once)  # (B, 1, D) -> (B, D)
-    tokens = TOKENS.clone().double().requires_grad_()
-    assert torch.autograd.gradcheck(lambda given: pool(given, MASK, pooling), tokens)
-    pool(tokens, MASK, pooling).sum().backward()
-    assert tokens.grad[0, 2].abs().sum() == 0 and tokens.grad[0, :2].abs().sum() > 0
-
-
-# Input
-
-def test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut(
-        encoder, caplog, monkeypatch):
+def test_shapes_of_none_one_and_many_and_one_log_line_of_what_is_cut(encoder, caplog, monkeypatch):
     for texts, shape in (([], (0, 384)), ("one", (384,)), (["one"], (1, 384)),
                          (np.array(["one", "two"]), (2, 384))):
         found = encoder.encode(texts)
@@ -184,8 +152,6 @@ def test_the_longest_sentence_finds_its_positions(kind):
         with pytest.raises((IndexError, RuntimeError)):
             whole(torch.full((1, whole.max_length + 1), 5))
 
-
-# Models that can't be had
 
 def refuse(*args, **kwargs):
     raise RuntimeError("407 Proxy Authentication Required")

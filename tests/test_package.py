@@ -1,7 +1,5 @@
 """The rules of the package: small, safe and quiet files, each of which can be copied out."""
 
-from __future__ import annotations
-
 import ast
 import io
 import json
@@ -17,25 +15,20 @@ HELPERS = sorted(PACKAGE.glob("[a-z]*.py"))
 TEXTS = {path.name: path.read_text(encoding="utf-8") for path in PACKAGE.glob("*.py")}
 
 
-# Small, safe, quiet
-
-
-def code_lines(text: str) -> int:
+def code_lines(text):
     """How many lines of a file hold code: no docstring, comment or blank line."""
-    told, layout = set(), {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT,
-                           tokenize.DEDENT, tokenize.ENDMARKER}
+    told, coded = set(), set()
     for node in ast.walk(ast.parse(text)):
         documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
         if documented and ast.get_docstring(node):
             told.update(range(node.body[0].lineno, node.body[0].end_lineno + 1))
-    coded = set()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type not in layout:
+        if token.type != tokenize.COMMENT and token.string.strip():
             coded.update(range(token.start[0], token.end[0] + 1))
     return len(coded - told)
 
 
-def test_the_helpers_stay_small() -> None:
+def test_the_helpers_stay_small():
     """These limits may only fall: what does not fit belongs to a study, or needs less code."""
     assert len(HELPERS) <= 13
     lines = {name: len(text.splitlines()) for name, text in TEXTS.items()}
@@ -46,15 +39,9 @@ def test_the_helpers_stay_small() -> None:
     # two heads for them, and the strict reading of model folders.
     assert sum(code.values()) <= 2110, code
     kinds = ast.ListComp | ast.SetComp | ast.DictComp | ast.GeneratorExp
-    found = [node for text in TEXTS.values() for node in ast.walk(ast.parse(text))
-             if isinstance(node, kinds)]
-    assert len(found) <= sum(code.values()) * 5 / 100
-
-
-def test_code_lines_are_those_that_compute() -> None:
-    text = ('"""Docstring."""\n\nimport os  # a comment\n\n\ndef f(\n    x):\n    """Text.\n\n'
-            '    More.\n    """\n    # Comment\n    return """two\nlines"""\n')
-    assert code_lines(text) == 5
+    found = sum(isinstance(node, kinds) for text in TEXTS.values()
+                for node in ast.walk(ast.parse(text)))
+    assert found <= sum(code.values()) * 5 / 100
 
 
 RUNS_CODE = re.compile(  # from files or strings
@@ -62,7 +49,7 @@ RUNS_CODE = re.compile(  # from files or strings
     r"|(?<![\w.])(?:eval|exec)\(|\btorch\.(?:load|save)\(|\ballow_pickle\b", flags=re.M)
 
 
-def test_the_helpers_run_no_code_from_files() -> None:
+def test_the_helpers_run_no_code_from_files():
     assert [name for name, text in TEXTS.items() if RUNS_CODE.search(text)] == []
     for source in ("import os, pickle", "    from joblib import load", "torch.load(file)",
                    "np.load(file, allow_pickle=True)", "eval(text)", "x = exec(text)"):
@@ -70,33 +57,27 @@ def test_the_helpers_run_no_code_from_files() -> None:
     assert not RUNS_CODE.search("model.eval()\nfrom safetensors.torch import load_file")
 
 
-def siblings(path: Path) -> set[str]:
+def siblings(path):
     """The siblings that a file imports, but for the names of types."""
-    tree, found = ast.parse(TEXTS[path.name]), set()
-    types = [node for block in ast.walk(tree) if isinstance(block, ast.If)
-             and ast.unparse(block.test) == "TYPE_CHECKING" for node in block.body]
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level and node not in types:
-            found |= {node.module} if node.module else {alias.name for alias in node.names}
-    return found
+    text = re.sub(r"^if TYPE_CHECKING:\n(?:\n|    .*\n)*", "", TEXTS[path.name], flags=re.M)
+    imports = [node for node in ast.walk(ast.parse(text))
+               if isinstance(node, ast.ImportFrom) and node.level]
+    return {name for node in imports
+            for name in ([node.module] if node.module else [alias.name for alias in node.names])}
 
 
-def companions(path: Path) -> set[str]:
+def companions(path):
     """The siblings that the first lines of a helper say go with it."""
     docstring = ast.get_docstring(ast.parse(TEXTS[path.name])) or ""
-    beginning = " ".join(docstring.splitlines()[:4])
-    return {name for name in re.findall(r"\b(\w+)\.py\b", beginning)} - {path.stem}
+    return {*re.findall(r"\b(\w+)\.py\b", " ".join(docstring.splitlines()[:4]))} - {path.stem}
 
 
-def test_a_helper_names_all_siblings_that_it_needs() -> None:
+def test_a_helper_names_all_siblings_that_it_needs():
     for path in HELPERS:
         named = companions(path)
         for name in (path.stem, *named):
             assert siblings(path.with_stem(name)) <= {path.stem, *named}, path.name
         assert not re.search("^ *(import|from) mtl_helpers", TEXTS[path.name], flags=re.M)
-
-
-# Imported and copied out, each in a folder of its own, in one process without our package
 
 
 IMPORT = """
@@ -121,10 +102,6 @@ USES = {  # beside the examples of its docstrings
 encoder = encoder.SentenceEncoder.from_pretrained("all-MiniLM-L6-v2")
 assert encoder.encode(["A sentence.", "Another one."]).shape == (2, encoder.embedding_dim)
 """,
-    "evaluation": """
-report = evaluation.score_classification([0, 1, 1], [0, 1, 0], labels=["no", "yes"])
-assert abs(report.accuracy - 2 / 3) < 1e-12
-""",
     "freezing": """
 backbone = torch.nn.ModuleDict({"layers": torch.nn.ModuleList([torch.nn.Linear(2, 2)] * 2)})
 model = torch.nn.ModuleDict({"encoder": torch.nn.ModuleDict({"backbone": backbone})})
@@ -148,6 +125,7 @@ import numpy, sklearn.metrics, torch, transformers  # two of these draw random n
 package, steps = json.load(sys.stdin)
 sys.path.insert(0, "")
 known, failed = set(sys.modules), {}
+flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 for folder, code in steps:
     os.chdir(folder)
     sys.path[0] = folder
@@ -163,8 +141,7 @@ print(json.dumps(failed))
 """
 
 
-def test_helpers_are_imported_without_side_effects_and_work_where_they_are_copied(
-        tmp_path: Path) -> None:
+def test_helpers_are_imported_without_side_effects_and_work_where_they_are_copied(tmp_path):
     steps = [(str(PACKAGE.parent), IMPORT)]
     for path in HELPERS:
         alone, named = path.stem in ALONE, companions(path)
@@ -174,8 +151,7 @@ def test_helpers_are_imported_without_side_effects_and_work_where_they_are_copie
         for name in (path.stem, *named):
             shutil.copy(path.with_stem(name), folder)
         taken = f"import {path.stem}" if alone else f"from copied import {path.stem}"
-        tested = f"assert not doctest.testmod({path.stem}, optionflags=doctest.ELLIPSIS | " \
-                 "doctest.NORMALIZE_WHITESPACE).failed"
+        tested = f"assert not doctest.testmod({path.stem}, optionflags=flags).failed"
         steps.append((str(tmp_path / path.stem), f"{taken}\n{tested}\n{USES.get(path.stem, '')}"))
     done = subprocess.run([sys.executable, "-I", "-c", RUN], cwd=tmp_path, text=True,
                           input=json.dumps((str(PACKAGE), steps)), capture_output=True)

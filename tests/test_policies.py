@@ -1,7 +1,5 @@
 """Policies of the freezing study, the features that they move, and the study of drift."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 
@@ -20,7 +18,7 @@ from mtl_helpers.training import fit
 PLAIN = train.Setting("x", "x")
 
 
-def test_policies_train_the_encoder_equally_long_at_the_rates_that_are_theirs() -> None:
+def test_policies_train_the_encoder_equally_long_at_the_rates_that_are_theirs():
     for policy in policies.POLICIES:
         setting = replace(PLAIN, policy=policy, seed=3)
         plan = train.stages(setting)
@@ -41,7 +39,7 @@ def test_policies_train_the_encoder_equally_long_at_the_rates_that_are_theirs() 
             assert (config.encoder_lr, config.head_lr) == (rate, 1e-2)
 
 
-def test_each_seed_draws_its_own_few_of_the_fixed_sentences() -> None:
+def test_each_seed_draws_its_own_few_of_the_fixed_sentences():
     fixed = train.training_data(PLAIN).sentences
     drawn = [train.training_data(replace(PLAIN, sentences=count, seed=seed)).sentences
              for seed in (0, 1) for count in (50, 200, 1000)]
@@ -49,9 +47,11 @@ def test_each_seed_draws_its_own_few_of_the_fixed_sentences() -> None:
     assert set(drawn[0]) <= set(drawn[1]) <= set(drawn[2]) <= set(fixed) >= set(drawn[5])
     assert len(set(drawn[0]) & set(drawn[3])) < 10
     assert train.training_data(replace(PLAIN, seed=1)).sentences == fixed
+    few = replace(PLAIN, sentences=50, policy="lp-ft")
+    assert train.training_data(few).sentences == drawn[0]
 
 
-def test_a_genre_that_is_held_out_has_no_training_sentence() -> None:
+def test_a_genre_that_is_held_out_has_no_training_sentence():
     corpus, _, test = train.splits()
     kinds = dict(zip(corpus.sentences, corpus.labels["genre"], strict=True))
     for i, genre in enumerate(studies.GENRES):
@@ -63,10 +63,7 @@ def test_a_genre_that_is_held_out_has_no_training_sentence() -> None:
         assert i not in {kinds[sentence] for sentence in data.sentences}
 
 
-# How far features move
-
-
-def test_features_are_means_over_tokens_that_are_no_padding() -> None:
+def test_features_are_means_over_tokens_that_are_no_padding():
     encoder, sentences = make_model().encoder, ["a film", "the senator was not very good", "saw"]
     together = np.array(policies.layer_features(encoder, sentences))
     assert together.shape == (3, 3, 16)  # the embeddings and two layers
@@ -74,7 +71,7 @@ def test_features_are_means_over_tokens_that_are_no_padding() -> None:
     np.testing.assert_allclose(together, np.concatenate(alone, axis=1), atol=1e-5)
 
 
-def test_cka_is_one_for_the_same_features_turned_and_small_for_others() -> None:
+def test_cka_is_one_for_the_same_features_turned_and_small_for_others():
     rng = np.random.default_rng(0)
     first, other = rng.normal(size=(2, 500, 384))
     turned = 3 * first @ np.linalg.qr(rng.normal(size=(384, 384)))[0] + 1
@@ -84,7 +81,7 @@ def test_cka_is_one_for_the_same_features_turned_and_small_for_others() -> None:
     assert 0.45 < policies.linear_cka(first, half) < 0.55
 
 
-def test_features_are_compared_on_sentences_of_every_genre(monkeypatch) -> None:
+def test_features_are_compared_on_sentences_of_every_genre(monkeypatch):
     monkeypatch.setattr(train, "pretrained_features", lambda _, sentences: [sentences])
     monkeypatch.setattr(train, "layer_features", lambda _, sentences: [sentences])
     monkeypatch.setattr(train, "linear_cka", lambda *given: seen.extend(given) or 1)
@@ -95,13 +92,10 @@ def test_features_are_compared_on_sentences_of_every_genre(monkeypatch) -> None:
     assert list(seen[0]) == list(seen[1])
 
 
-# Drift
-
-
-def drifted(remedy: str):
+def drifted(remedy):
     """A tiny model trained on by a remedy, genre's head frozen: before, after, the record."""
-    given = make_model()
-    model = MultiTaskModel(given.encoder, {task: given.heads[task] for task in train.LABELS})
+    model = make_model()
+    model = MultiTaskModel(model.encoder, {task: model.heads[task] for task in train.LABELS})
     tasks = ("genre", "sentiment") if remedy == "replay" else ("sentiment",)
     scored = train.with_tasks(make_data(20, seed=1), tuple(train.LABELS))
     before = weights(model)
@@ -111,7 +105,7 @@ def drifted(remedy: str):
     return before, weights(model), record
 
 
-def test_a_head_stays_where_it_was_and_the_encoder_below_it_only_where_it_is_frozen_too() -> None:
+def test_a_head_stays_where_it_was_and_the_encoder_below_it_only_where_it_is_frozen_too():
     distances = {}
     for remedy in drift.REMEDIES:
         before, after, record = drifted(remedy)
@@ -127,7 +121,7 @@ def test_a_head_stays_where_it_was_and_the_encoder_below_it_only_where_it_is_fro
     assert distances["encoder"] == 0 < distances["small-rate"] < 0.2 * distances["none"]
 
 
-def test_the_penalty_pulls_back_to_the_start() -> None:
+def test_the_penalty_pulls_back_to_the_start():
     model = make_model()
     freeze(model, "head:genre", "embeddings")
     backward, start = keepers.l2_sp(model, 0.1), weights(model)
@@ -142,7 +136,7 @@ def test_the_penalty_pulls_back_to_the_start() -> None:
             torch.testing.assert_close(parameter.grad, expected)
 
 
-def test_distillation_adds_the_cross_entropy_to_what_the_head_said_before() -> None:
+def test_distillation_adds_the_cross_entropy_to_what_the_head_said_before():
     model = make_model(dropout=0.0).train()
     batch = model.encoder.collate(model.encoder.tokenize(["a film", "saw it"]))
     said, plain = model(*batch)["genre"].softmax(dim=-1).detach(), copy.deepcopy(model)
@@ -159,25 +153,24 @@ def test_distillation_adds_the_cross_entropy_to_what_the_head_said_before() -> N
             torch.testing.assert_close(found.grad, expected.grad, atol=1e-6, rtol=1e-4)
 
 
-def test_the_task_that_trains_on_gets_new_sentences_and_replay_a_tenth_of_the_old() -> None:
+def test_the_task_that_trains_on_gets_new_sentences_and_replay_a_tenth_of_the_old():
     known = train.training_data(PLAIN)
     for frozen in train.LABELS:
         setting = drift.DriftSetting("none", frozen, 0)
         data = drift.new_sentences(setting)
         assert list(data.labels) == [setting.trained] and len(data) == train.SENTENCES
         assert not set(data.sentences) & {*known.sentences, *train.splits()[2].sentences}
-    data = drift.new_sentences(drift.DriftSetting("replay", "genre", 0))
-    old, new = (data.labels[task] != -100 for task in ("genre", "sentiment"))
+    replayed = drift.new_sentences(drift.DriftSetting("replay", "genre", 0))
+    old, new = (replayed.labels[task] != -100 for task in ("genre", "sentiment"))
     assert new.sum() == train.SENTENCES and not (old & new).any()
     assert old.sum() / (old.sum() + new.sum()) == pytest.approx(drift.REPLAYED, abs=1e-3)
 
 
-def test_the_recorded_runs_are_what_they_say() -> None:
-    records, jobs, wrong = read_records("drift"), list(drift.jobs()), []
+def test_the_recorded_runs_are_what_they_say():
+    records, jobs, wrong, starts = read_records("drift"), list(drift.jobs()), [], {}
     assert len(jobs) == 60 and {setting.name for setting in jobs} == records.keys()
     assert [setting.seed for setting in jobs[:7]] == [0, 1, 2, 3, 4, 5, 0]
     assert studies.part_of("2/3") == (2, 3)
-    starts: dict[tuple, set[str]] = {}
     for setting in jobs:
         record, frozen = records[setting.name], setting.frozen
         met, replayed = sum(record["labels"].values()), record["labels"].get(frozen, 0)
@@ -195,14 +188,10 @@ def test_the_recorded_runs_are_what_they_say() -> None:
         later = (setting.remedy in drift.FREE, setting.remedy == "similarity")
         for task, said in record["before"].items():
             starts.setdefault((setting.seed, task, later), set()).add(said["sha256"])
-    assert not wrong
-    assert len(starts) == 24 and all(len(found) == 1 for found in starts.values())
+    assert not wrong and len(starts) == 24 and all(len(found) == 1 for found in starts.values())
 
 
-# Stages
-
-
-def test_a_probe_is_followed_by_tuning_and_computes_what_is_frozen_once(monkeypatch) -> None:
+def test_a_probe_is_followed_by_tuning_and_computes_what_is_frozen_once(monkeypatch):
     made, cached = [], policies.cached
     monkeypatch.setattr(policies, "cached",
                         lambda *given: made.append(cached(*given)) or made[-1])
@@ -223,7 +212,7 @@ def test_a_probe_is_followed_by_tuning_and_computes_what_is_frozen_once(monkeypa
         assert torch.equal(value, before[name]) == rests, name
 
 
-def test_the_table_counts_the_parameters_of_each_part_and_the_trainable_ones() -> None:
+def test_the_table_counts_the_parameters_of_each_part_and_the_trainable_ones():
     model = make_model("mpnet")
     freeze(model, "layers:1", "head:sentiment")
     rows = [line.strip("| ").split(" | ") for line in
@@ -232,7 +221,6 @@ def test_the_table_counts_the_parameters_of_each_part_and_the_trainable_ones() -
     assert list(counts)[:3] == ["embeddings", "layer 1", "layer 2"]
     assert counts["layer 1"][1] == counts["embeddings"][1] == counts["head:sentiment"][1] == 0
     assert counts["layer 2"][0] == counts["layer 2"][1] > 0
-    parameters = list(model.parameters())
-    total = sum(p.numel() for p in parameters), sum(
-        p.numel() for p in parameters if p.requires_grad)
+    total = (sum(p.numel() for p in model.parameters()),
+             sum(p.numel() for p in model.parameters() if p.requires_grad))
     assert counts.pop("all") == total == tuple(map(sum, zip(*counts.values(), strict=True)))

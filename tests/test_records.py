@@ -12,28 +12,18 @@ import pytest
 from cogapp import Cog
 from PIL import Image
 
-from experiments import (
-    compare_encoders,
-    drift,
-    readme,
-    records,
-    task_3_figures,
-    task_4,
-    train,
-)
+from experiments import compare_encoders, drift, readme, records, task_3_figures, task_4, train
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(path.stem for path in (ROOT / "results").glob("*.jsonl"))
 ENCODERS, BENCHMARKS = map(records.read_records, ("encoders", "benchmarks"))
 GENERATED = ("README.md", "Task_3.md", "benchmarks/README.md")
+TASK_3 = (ROOT / "Task_3.md").read_text(encoding="utf-8")
 PLACE = {"processor": "any", "threads": 1}
 
 
-# Kept
-
-
 @pytest.fixture
-def empty(tmp_path, monkeypatch) -> Path:
+def empty(tmp_path, monkeypatch):
     """A folder for records of its own."""
     monkeypatch.setattr(records, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(records, "RUNS", tmp_path / "build")
@@ -41,12 +31,12 @@ def empty(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def add(seed: int, rate: float = 1e-4, score: float = 0.5) -> None:
+def add(seed, rate=1e-4, score=0.5):
     config = {"arm": "joint", "encoder_lr": rate, "seed": seed}
     records.add_record("arms", f"joint-{rate:g}-{seed}", {"config": config, "score": score})
 
 
-def test_a_record_is_found_in_both_places_and_only_a_deleted_line_is_made_anew(empty) -> None:
+def test_a_record_is_found_in_both_places_and_only_a_deleted_line_is_made_anew(empty):
     for seed, rate in ((10, 3e-4), (2, 3e-4), (0, 3e-5)):
         add(seed, rate)
     waiting = records.read_records("arms")
@@ -55,7 +45,6 @@ def test_a_record_is_found_in_both_places_and_only_a_deleted_line_is_made_anew(e
     found = records.read_records("arms")
     assert found == waiting and list(found) == names
     assert found[names[0]]["environment"] == PLACE and records.find_record("arms", "x") is None
-
     path = empty / "results" / "arms.jsonl"
     first, second, third = path.read_text().splitlines(keepends=True)
     fourth = third.replace("10", "11")
@@ -70,7 +59,7 @@ def test_a_record_is_found_in_both_places_and_only_a_deleted_line_is_made_anew(e
     assert path.read_text() == first + second.replace("0.5}", "0.6}") + third + fourth
 
 
-def test_a_collect_that_is_killed_anywhere_loses_nothing(empty, monkeypatch) -> None:
+def test_a_collect_that_is_killed_anywhere_loses_nothing(empty, monkeypatch):
     for moment in range(5):  # before it writes two files, and removes three
         monkeypatch.setattr(records, "RESULTS", empty / f"results-{moment}")
         for seed in range(3):
@@ -109,16 +98,15 @@ for seed in range(int(sys.argv[1]), 30, 2):
 """
 
 
-def test_of_two_processes_one_is_killed_and_goes_on_while_two_collect(tmp_path) -> None:
-    def start(*words: str) -> subprocess.Popen:
+def test_of_two_processes_one_is_killed_and_goes_on_while_two_collect(tmp_path):
+    def start(*words):
         return subprocess.Popen(
             [sys.executable, "-c", WORKER, *words], cwd=tmp_path, text=True,
             env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
 
     first, second = start("0", "slow"), start("1")
     with first:
-        assert [int(first.stdout.readline()) for _ in range(4)] == [0, 2, 4, 6]
-        assert first.stdout.readline() == "writes\n"
+        assert [first.stdout.readline().strip() for _ in range(5)] == [*"0246", "writes"]
         first.kill()
     second.communicate()
     together = [start("0"), start("collect"), start("collect")]
@@ -134,7 +122,7 @@ def test_of_two_processes_one_is_killed_and_goes_on_while_two_collect(tmp_path) 
     assert not list((tmp_path / "build").rglob("*.json"))
 
 
-def test_the_files_are_what_collect_makes_of_their_records(tmp_path) -> None:
+def test_the_files_are_what_collect_makes_of_their_records(tmp_path):
     for study in STUDIES:
         path = tmp_path / f"{study}.jsonl"
         records._write_lines(path, records.collected(study))
@@ -144,9 +132,6 @@ def test_the_files_are_what_collect_makes_of_their_records(tmp_path) -> None:
     assert known | made == known
     for place in [*made.values(), *(record["environment"] for record in BENCHMARKS.values())]:
         assert place.keys() >= {"torch", "transformers", "processor", "threads"}
-
-
-# What is in them
 
 
 def predicted():
@@ -164,7 +149,7 @@ def predicted():
                         yield (study, name, part, task), data.labels[task], row, exact
 
 
-def test_recorded_scores_follow_from_recorded_predictions() -> None:
+def test_recorded_scores_follow_from_recorded_predictions():
     wrong, count = [], 0
     for place, true, row, exact in predicted():
         if isinstance(row["predicted"], list):  # with two digits
@@ -181,7 +166,7 @@ def test_recorded_scores_follow_from_recorded_predictions() -> None:
     assert not wrong and count > 700
 
 
-def test_the_records_of_encoders_can_be_computed_again() -> None:
+def test_the_records_of_encoders_can_be_computed_again():
     fresh = compare_encoders.measure("TF-IDF", *compare_encoders.fixed_sample())
     assert fresh["cosine"] == ENCODERS["TF-IDF"]["cosine"]
     for task, scores in ENCODERS["TF-IDF"]["probe"].items():
@@ -195,7 +180,7 @@ def test_the_records_of_encoders_can_be_computed_again() -> None:
             assert low < scores["macro_f1"] < high
 
 
-def test_benchmarks_show_what_was_asked_for() -> None:
+def test_benchmarks_show_what_was_asked_for():
     for rows in BENCHMARKS["train"]["rows"].values():
         ratios = rows["ours, equal setting"]["ratios"]
         assert np.median(ratios["Trainer"]) >= 1.8
@@ -207,10 +192,7 @@ def test_benchmarks_show_what_was_asked_for() -> None:
     assert kills["runs"] == kills["same_weights"] >= 4
 
 
-# Pages
-
-
-def test_tables_have_a_cell_for_each_column() -> None:
+def test_tables_have_a_cell_for_each_column():
     shown = [(ROOT / page).read_text(encoding="utf-8") for page in GENERATED]
     for made in (task_4.arms, task_4.gains, task_4.headline, task_4.weights, task_4.scarce,
                  task_4.valence, task_4.tuning, task_4.other_similarity):
@@ -219,27 +201,23 @@ def test_tables_have_a_cell_for_each_column() -> None:
         assert len({line.count("|") for line in table.splitlines()}) == 1, table
 
 
-@pytest.mark.parametrize("name", task_3_figures.FIGURES)
-def test_a_figure_shows_what_the_records_say(name) -> None:
-    path = task_3_figures.path_of(name)
-    assert Image.open(path).text["records"] == task_3_figures.drawn(task_3_figures.FIGURES[name]())
-    assert f"(results/figures/{path.name})" in (ROOT / "Task_3.md").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("page", GENERATED)
-def test_the_page_shows_what_the_records_say(page, monkeypatch, capsys) -> None:
+def test_figures_and_pages_show_what_the_records_say(monkeypatch, capsys):
+    for name, figure in task_3_figures.FIGURES.items():
+        path = task_3_figures.path_of(name)
+        assert Image.open(path).text["records"] == task_3_figures.drawn(figure()), name
+        assert f"(results/figures/{path.name})" in TASK_3
     monkeypatch.chdir(ROOT)
-    assert Cog().main(["cog", "--check", page]) == 0, capsys.readouterr()
+    for page in GENERATED:
+        assert Cog().main(["cog", "--check", page]) == 0, capsys.readouterr()
 
 
-def test_task_3_is_not_too_long() -> None:
-    page = (ROOT / "Task_3.md").read_text(encoding="utf-8")
-    seen = re.sub(r"<!--.*?-->|<details>.*?</details>", "", page, flags=re.S)
+def test_task_3_is_not_too_long():
+    seen = re.sub(r"<!--.*?-->|<details>.*?</details>", "", TASK_3, flags=re.S)
     prose = re.sub(r"^```.*?^```|^\|.*?$", "", seen, flags=re.M | re.S)
     assert 500 < len(prose.split()) <= 2500 and len(seen.split()) <= 4000
 
 
-def test_documents_say_how_long_they_took_and_on_what() -> None:
+def test_documents_say_how_long_they_took_and_on_what():
     counts = ["A", "two", "three", "four", "five", "six", "seven", "eight"]
     without = BENCHMARKS["documents-avx2"]["documents"]
     assert sum(without.values()) <= 8 * 60
@@ -255,7 +233,7 @@ def test_documents_say_how_long_they_took_and_on_what() -> None:
     assert (place["threads"], place["processor"]) == (2, "AMD EPYC")
 
 
-def test_the_table_of_helpers_names_what_goes_with_a_file() -> None:
+def test_the_table_of_helpers_names_what_goes_with_a_file():
     cells = [line.strip("| ").split(" | ") for line in readme.helpers().splitlines()[2:]]
     found = {re.sub(r"\[(.*)\].*", r"\1", file): needed for _, file, needed in cells}
     assert found.keys() == readme.USES.keys() and len(found) == 8

@@ -1,7 +1,5 @@
 """The installation: versions, the commands of the Makefile, the first cell of a notebook."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -24,21 +22,15 @@ from experiments import page
 
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-COLAB = {"numpy": "2.1.3", "scikit-learn": "1.6.1", "transformers": "5.15.0",
-         "sentence-transformers": "5.7.0", "torch": "2.11.0", "matplotlib": "3.10.0"}
 
-
-# Versions
-
-
-def requirements(lines: list[str]) -> dict[str, Requirement]:
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+def requirements(lines):
+    found = [Requirement(line) for line in lines if line[:1] not in ("", "#")]
     named = {canonicalize_name(one.name): one for one in found}
     assert len(named) == len(found), "a name occurs twice"
     return named
 
 
-def versions(file: str) -> dict[str, str]:
+def versions(file):
     """The exact versions in a file of constraints."""
     found = requirements((ROOT / file).read_text(encoding="utf-8").splitlines())
     for name, constraint in found.items():
@@ -48,26 +40,26 @@ def versions(file: str) -> dict[str, str]:
 
 
 BOUNDS = requirements((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
-TESTED = versions("constraints.txt")
+TESTED, COLAB = versions("constraints.txt"), versions("constraints-colab.txt")
 
 
-def test_bounds_are_lower_ones_that_the_tested_version_and_colab_meet() -> None:
+def test_bounds_are_lower_ones_that_the_tested_version_and_colab_meet():
     development = requirements(PROJECT["project"]["optional-dependencies"]["dev"])
     for name, bound in [*BOUNDS.items(), *development.items()]:
         assert [specifier.operator for specifier in bound.specifier] == [">="], name
         assert bound.specifier.contains(TESTED[name]), name
-    for name, version in COLAB.items():
+    for name, version in [*COLAB.items(), ("torch", "2.11.0")]:  # Colab's, and its torch
         assert BOUNDS[name].specifier.contains(version), name
-    assert versions("constraints-colab.txt") == COLAB | {"torch": TESTED["torch"]}
+    assert len(COLAB) == 6 and COLAB["torch"] == TESTED["torch"]
     allowed = Requirement(f"python{PROJECT['project']['requires-python']}").specifier
     assert [allowed.contains(version) for version in ("3.10", "3.11", "3.13")] == [
         False, True, True]  # Colab has 3.13
 
 
-def test_the_bounds_exist_once_and_cover_what_the_helpers_import() -> None:
+def test_the_bounds_exist_once_and_cover_what_the_helpers_import():
     assert "dependencies" not in PROJECT["project"]
-    dynamic = PROJECT["tool"]["setuptools"]["dynamic"]
-    assert dynamic["dependencies"]["file"] == ["requirements.txt"]
+    dynamic = PROJECT["tool"]["setuptools"]["dynamic"]["dependencies"]
+    assert dynamic["file"] == ["requirements.txt"]
     distributions = packages_distributions()
     for path in (ROOT / "mtl_helpers").glob("*.py"):
         statement = r"^ *(?:import|from) ([a-zA-Z]\w*)[\w.]*(?: import .*| as \w+)?$"
@@ -75,9 +67,6 @@ def test_the_bounds_exist_once_and_cover_what_the_helpers_import() -> None:
         for name in set(found) - sys.stdlib_module_names:
             owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
             assert owners & set(BOUNDS), f"{path.name} imports {name}"
-
-
-# Commands
 
 
 FAKE_PYTHON = """#!/bin/sh
@@ -96,48 +85,39 @@ SET_UP = ["-m venv --clear .venv", INSTALL]
 LINT = ["-m ruff check .", "-m mypy"]
 CORPUS = ["the corpus is read"]
 BROWSER = [f"{PIP} -c constraints.txt playwright>=1.50"]
-DOCUMENTS = ["-m pytest -m documents"]
-
-
-def lane(folder: str, options: str) -> list[str]:
-    return [f"-m venv --clear {folder}", f"{PIP} {options} -e .[dev]", "-m pytest",
-            "tools/documents.py run Task_1.ipynb"]
-
-
-# What each command runs, once .venv is there.
-COMMANDS = {
+LANE = ["-m pytest", "tools/documents.py run Task_1.ipynb"]
+COMMANDS = {  # what each runs, once .venv is there
     "notebooks": [*CORPUS, "tools/documents.py run"],
     "test": [*LINT, "-m pytest"],
     "lab": ["-m jupyterlab"],
-    "update": [*CORPUS, "-m experiments.tables", "-m experiments.task_3_figures",
-               "-m cogapp -r README.md Task_3.md benchmarks/README.md",
-               "tools/documents.py update"],
-    "test-documents": [*CORPUS, *DOCUMENTS],
+    "update": [*CORPUS, "-m experiments.tables", "-m experiments.task_3_figures", "-m cogapp -r "
+               "README.md Task_3.md benchmarks/README.md", "tools/documents.py update"],
+    "test-documents": [*CORPUS, "-m pytest -m documents"],
     "test-mutants": [*CORPUS, "tests/mutants.py"],
     "test-browser": [*BROWSER, "-m pytest -m browser tests/test_browser.py"],
-    "test-colab": lane(".venv-colab", "-c constraints-colab.txt"),
-    "test-newest": lane(".venv-newest", f"--upgrade torch=={TESTED['torch']}"),
+    "test-colab": ["-m venv --clear .venv-colab",
+                   f"{PIP} -c constraints-colab.txt -e .[dev]", *LANE],
+    "test-newest": ["-m venv --clear .venv-newest",
+                    f"{PIP} --upgrade torch=={TESTED['torch']} -e .[dev]", *LANE],
     "test-all": [*BROWSER, *LINT, *CORPUS, "-m pytest -m ", "tests/mutants.py"],
     "bench": ["-m benchmarks"],
-    "repository": ["tools/documents.py repository "],
-}
+    "repository": ["tools/documents.py repository "]}
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Path:
+def checkout(tmp_path):
     """A folder with the files that set-up reads, and a `python` that notes its arguments."""
     folder = tmp_path / "two words"
-    folder.mkdir()
+    shutil.copytree(ROOT / ".ci", folder / ".ci")
     for name in ["Makefile", "requirements.txt", "constraints.txt", "pyproject.toml"]:
         shutil.copy(ROOT / name, folder)
     (folder / "python").write_text(FAKE_PYTHON, encoding="utf-8")
     (folder / "python").chmod(0o755)
-    shutil.copytree(ROOT / ".ci", folder / ".ci")
     return folder
 
 
-def run(folder: Path, *command: str, **settings: str) -> tuple[int, str, list[str]]:
-    """The exit status of a command, what it printed, and the calls of Python that it made."""
+def run(folder, *command, **settings):
+    """Of a command: the exit status, what it printed, and the calls of Python that it made."""
     (folder / "log").unlink(missing_ok=True)
     kept = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
     result = subprocess.run(command, cwd=folder, env=kept | {"PYTHON": "./python"} | settings,
@@ -149,17 +129,19 @@ def run(folder: Path, *command: str, **settings: str) -> tuple[int, str, list[st
 
 
 @pytest.mark.parametrize("target", COMMANDS)
-def test_a_command_sets_up_when_it_must_and_runs_what_it_says(
-        checkout: Path, target: str) -> None:
+def test_a_command_sets_up_when_it_must_and_runs_what_it_says(checkout, target):
     set_up = [] if target in ("test-colab", "test-newest") else SET_UP
     status, printed, calls = run(checkout, "make", target)
-    assert status == 0, printed
-    assert calls == set_up + COMMANDS[target]
+    assert status == 0 and calls == set_up + COMMANDS[target], printed
     again = [call for call in COMMANDS[target] if call not in BROWSER]  # installed once
     assert run(checkout, "make", "-C", f"../{checkout.name}", target)[2] == again
 
 
-def test_an_installation_is_begun_again_or_brought_up_to_date(checkout: Path) -> None:
+def test_an_installation_says_what_it_lacks_begins_again_or_is_brought_up_to_date(checkout):
+    for setting, message in (("TOO_OLD", "Python 3.11 or newer is needed"),
+                             ("NO_VENV", "has no venv module")):
+        status, printed, _ = run(checkout, "make", "test", **{setting: "1"})
+        assert status != 0 and message in printed and not (checkout / ".venv").exists()
     status, _, calls = run(checkout, "make", "test", NO_NETWORK="1")
     assert status != 0 and calls == SET_UP
     (checkout / ".venv" / "half").touch()
@@ -177,50 +159,34 @@ def test_an_installation_is_begun_again_or_brought_up_to_date(checkout: Path) ->
     assert run(checkout, "make", "test")[2][:2] == SET_UP
 
 
-def test_a_python_that_does_not_do_is_named(checkout: Path) -> None:
-    for setting, message in (("TOO_OLD", "Python 3.11 or newer is needed"),
-                             ("NO_VENV", "has no venv module")):
-        status, printed, _ = run(checkout, "make", "test", **{setting: "1"})
-        assert status != 0 and message in printed
-        assert not (checkout / ".venv").exists()
-
-
-def test_every_public_command_has_a_help_text_and_is_tested() -> None:
+def test_every_command_has_a_help_text_and_is_tested_and_ci_and_the_dockerfile_run_some(checkout):
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.M)[1].split()
     listed = re.findall(r"^ *make ([a-z-]+) +\S", run(ROOT, "make")[1], flags=re.M)
     assert sorted([*listed, "lint", "corpus"]) == sorted(phony)
     assert sorted(["help", *COMMANDS]) == sorted(listed)
-
-
-def test_the_continuous_check_and_the_dockerfile_run_the_commands(checkout: Path) -> None:
     status, _, calls = run(checkout, ".ci/run")
-    assert status == 0
-    assert calls == SET_UP + COMMANDS["test"] + COMMANDS["test-documents"]
+    assert (status, calls) == (0, SET_UP + COMMANDS["test"] + COMMANDS["test-documents"])
     status, _, calls = run(checkout, ".ci/run", FAILING="1")
     assert status != 0 and calls == COMMANDS["test"]
-    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
-    commands = [line.removeprefix("RUN ") for line in lines if line.startswith("RUN make")]
-    assert commands == ["make notebooks", "make test"]
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    assert re.findall("^RUN (make.*)", dockerfile, re.M) == ["make notebooks", "make test"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(command in readme for command in commands)
+    assert "make notebooks" in readme and "make test" in readme
 
 
-# The first cell of a page
-
-
-def wheel(folder: Path, name: str, version: str, *needs: str) -> None:
+def wheel(folder, name, version, needs=""):
     """A package that pip can install, and that is nothing but its name."""
-    lines = [f"Name: {name}", f"Version: {version}", *(f"Requires-Dist: {one}" for one in needs)]
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         info = f"{name}-{version}.dist-info"
-        file.writestr(f"{info}/METADATA", "\n".join(["Metadata-Version: 2.1", *lines]))
+        file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\n"
+                      f"Version: {version}\n" + (f"Requires-Dist: {needs}" if needs else ""))
         file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
         file.writestr(f"{info}/RECORD", "")
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def machine(tmp_path_factory):
     """A Python that has our packages, as Colab has, a small series, and an index of wheels."""
     place = tmp_path_factory.mktemp("machine")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", place / "python"], check=True)
@@ -241,7 +207,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def opened(machine: Path, folder: Path, repository: str = "", **settings: str) -> str:
+def opened(machine, folder, repository="", **settings):
     """What the first cell prints in a folder, or its error, and which packages changed."""
     cell = gates.FIRST_CELL.replace('REPOSITORY = ""', f'REPOSITORY = "{repository}"')
     code = f"""
@@ -266,13 +232,9 @@ print(sorted(versions() ^ before))
     return done.stdout
 
 
-def test_the_first_cell_is_short_and_names_no_address() -> None:
+def test_a_page_alone_finds_the_series_and_changes_no_package(machine, tmp_path):
     assert len(gates.FIRST_CELL.splitlines()) <= 10
     assert "//" not in gates.FIRST_CELL and 'REPOSITORY = ""' in gates.FIRST_CELL
-
-
-def test_a_page_alone_finds_the_series_and_changes_no_package(
-        machine: Path, tmp_path: Path) -> None:
     told = "Open this page in the folder of the series, or set REPOSITORY and be online"
     for address in ("", (tmp_path / "nowhere").as_uri()):
         assert opened(machine, tmp_path, address) == f"OSError: {told}\n[]\n"
@@ -296,8 +258,7 @@ def test_a_page_alone_finds_the_series_and_changes_no_package(
         assert place == f"True {folder if folder.name == 'series' else alone / 'series'}"
 
 
-def test_what_pip_could_only_install_by_a_change_is_left_to_the_reader(
-        machine: Path, tmp_path: Path) -> None:
+def test_what_pip_could_only_install_by_a_change_is_left_to_the_reader(machine, tmp_path):
     for wheels in (machine / "wheels", tmp_path):  # needs another numpy; is nowhere to be had
         told, changed = opened(machine, machine / "greedy",
                                PIP_FIND_LINKS=str(wheels)).split("[", 1)
@@ -309,8 +270,7 @@ def test_what_pip_could_only_install_by_a_change_is_left_to_the_reader(
     (True, False, "", "cuda"), (False, True, "", "mps"), (False, False, "", "cpu"),
     (True, True, "cpu", "cpu")])
 def test_a_page_computes_where_it_is_fast_and_says_where(
-        monkeypatch: pytest.MonkeyPatch, cuda: bool, mps: bool, variable: str,
-        expected: str) -> None:
+        monkeypatch, cuda, mps, variable, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)

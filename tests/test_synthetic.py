@@ -42,12 +42,11 @@ def test_the_file_alone_gives_the_recorded_samples_under_any_hash_seed(tmp_path)
             f"for arguments in {[arguments for arguments, _ in RECORDED]}:\n"
             "    sentences, labels = synthetic.make_sentences(200, **arguments)\n"
             "    print(json.dumps([sentences, {k: v.tolist() for k, v in labels.items()}]))\n")
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    for seed in ("1", "2"):
-        run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, check=True,
-                             capture_output=True, env={**environment, "PYTHONHASHSEED": seed})
-        found = [hashlib.sha256(line.encode()).hexdigest() for line in run.stdout.splitlines()]
-        assert found == [recorded for _, recorded in RECORDED]
+    environment = {key: value for key, value in os.environ.items() if key[:6] != "PYTHON"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, text=True, check=True,
+                         capture_output=True, env=environment)
+    found = [hashlib.sha256(line.encode()).hexdigest() for line in run.stdout.splitlines()]
+    assert found == [recorded for _, recorded in RECORDED]
 
 
 def test_seed_and_split_each_give_another_sample_and_leave_global_random_state_alone():
@@ -64,21 +63,15 @@ def test_seed_and_split_each_give_another_sample_and_leave_global_random_state_a
     assert many[0][:50] == few[0] and many[1]["topic"][:50].tolist() == few[1]["topic"].tolist()
 
 
-def test_sentences_read_like_sentences():
-    for sentence in make_sentences(2000, class_overlap=0.5)[0]:
-        assert re.fullmatch(r"[A-Z][A-Za-z,:' -]+\.", sentence) and "  " not in sentence
-        assert 9 <= len(sentence.split()) <= 30
-
-
-# Splits
-
-
-def test_no_split_shares_a_sentence_with_another_for_any_seed():
+def test_sentences_read_like_sentences_and_no_split_shares_one_with_another():
     splits = []
     for split, n in (("train", 6_000), ("validation", 2_000), ("test", 2_000)):
         first, second = (make_sentences(n, class_overlap=0.3, split=split, seed=seed)[0]
                          for seed in (0, 1))
         splits.append(LabelledSentences(first + second, {}))
+        for sentence in first:
+            assert re.fullmatch(r"[A-Z][A-Za-z,:' -]+\.", sentence) and "  " not in sentence
+            assert 9 <= len(sentence.split()) <= 30
     words = [{" ".join(re.findall(r"\w+", sentence.lower())) for sentence in split.sentences}
              for split in splits]
     assert all(first.isdisjoint(second) for first, second in itertools.combinations(words, 2))
@@ -95,9 +88,6 @@ def test_thousands_of_sentences_exist_and_the_error_names_the_largest_n():
         make_sentences(largest + 1, split="test")
 
 
-# Settings, measured
-
-
 def test_classes_noise_and_missing_labels_are_drawn_uniformly_and_apart():
     n = 6000
     sentences, clean = make_sentences(n)
@@ -105,7 +95,6 @@ def test_classes_noise_and_missing_labels_are_drawn_uniformly_and_apart():
     assert (np.abs(pairs - 1 / 12) < 4 * sampling_error(1 / 12, n)).all()
     noisy_sentences, noisy = make_sentences(n, label_noise=0.3)
     assert noisy_sentences == sentences
-    flipped = {task: noisy[task] != clean[task] for task in TASKS}
     for task, classes in TASKS.items():
         for label in range(classes):
             rows = clean[task] == label
@@ -113,19 +102,16 @@ def test_classes_noise_and_missing_labels_are_drawn_uniformly_and_apart():
                 share = 0.7 if other == label else 0.3 / (classes - 1)
                 found = (noisy[task][rows] == other).mean()
                 assert abs(found - share) < 4 * sampling_error(share, rows.sum())
-    both = (flipped["topic"] & flipped["sentiment"]).mean()
+    both = np.all([noisy[task] != clean[task] for task in TASKS], axis=0).mean()
     assert abs(both - 0.09) < 4 * sampling_error(0.09, n)  # the tasks flip apart
     same_sentences, partial = make_sentences(n, label_noise=0.3, missing=0.4)
     assert same_sentences == sentences
-    absent = {task: partial[task] == -100 for task in TASKS}
     for task in TASKS:
-        assert abs(absent[task].mean() - 0.4) < 4 * sampling_error(0.4, n)
-        np.testing.assert_array_equal(partial[task][~absent[task]], noisy[task][~absent[task]])
-    both = (absent["topic"] & absent["sentiment"]).mean()
+        known = partial[task] != -100
+        assert abs(known.mean() - 0.6) < 4 * sampling_error(0.6, n)
+        np.testing.assert_array_equal(partial[task][known], noisy[task][known])
+    both = np.all([partial[task] == -100 for task in TASKS], axis=0).mean()
     assert abs(both - 0.16) < 4 * sampling_error(0.16, n)
-
-
-# The best accuracy
 
 
 @pytest.mark.parametrize(("given_settings", "topic", "sentiment"), [
@@ -160,8 +146,7 @@ def test_valid_arguments_give_distinct_sentences_that_oracle_reads(n, seed, spli
 @pytest.mark.parametrize("given_settings", [
     {}, COMBINED, {"label_noise": 0.8, "class_overlap": 0.2}])
 def test_the_oracle_reaches_the_best_accuracy(given_settings):
-    n = 4000
-    sentences, labels = make_sentences(n, split="test", seed=3, **given_settings)
+    sentences, labels = make_sentences(4000, split="test", seed=3, **given_settings)
     predicted = oracle(sentences, **given_settings)
     for task, best in best_accuracy(**given_settings).items():
         known = labels[task] != -100
