@@ -244,7 +244,7 @@ def plot_similarity(title: str) -> Figure:
     figure, ((axis,),) = new_figure(height=3.8, title=title)
     before = float(np.mean(similarity_table.values(similarity_table.BEFORE)["STS-B"]))
     axis.axhline(before, color="black", linestyle="--", linewidth=1)
-    axis.annotate("the encoder as it came", (0.99, before), fontsize=8, va="bottom", ha="right",
+    axis.annotate("the encoder as it came", (0.01, before), fontsize=8, va="bottom",
                   xycoords=("axes fraction", "data"))
     for arm, label in similarity_table.recorded():
         other = arm.startswith(("layers", "rate", *similarity_table.INSTEAD))
