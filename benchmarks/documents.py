@@ -2,9 +2,7 @@
 
     python -m benchmarks.documents
 
-Writes results/benchmarks/documents.json, or documents-avx2.json where there is no AVX-512. A
-processor that has it does without where ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2
-MKL_ENABLE_INSTRUCTIONS=AVX2 is set. pip and the corpus come from their caches where these have
+Writes results/benchmarks/documents.json. pip and the corpus come from their caches where these have
 them. Run it on an idle machine.
 """
 
@@ -16,8 +14,6 @@ import sys
 import tempfile
 import time
 from typing import Any
-
-import torch
 
 from benchmarks.common import keep
 from experiments.records import RESULTS
@@ -40,5 +36,4 @@ def measure() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    keep("documents" if wide else "documents-avx2", measure())
+    keep("documents", measure())

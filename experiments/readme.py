@@ -120,18 +120,16 @@ ANSWERS = {
 
 def documents() -> str:
     """The documents: what they ask, a one-line answer, and how long they take."""
-    found = read_records("benchmarks")
-    record, without = found["documents"], found["documents-avx2"]["documents"]
+    record = read_records("benchmarks")["documents"]
     rows = []
     for name, seconds in record["documents"].items():
         question, answer = ANSWERS[name]
-        times = f"{seconds / 60:.1f}", f"{without[name] / 60:.1f}"
-        rows.append((f"{where(name)}: {question}", answer, *times))
+        rows.append((f"{where(name)}: {question}", answer, f"{seconds / 60:.1f}"))
     place = record["environment"]
-    return table(("document", "answer", "minutes", "without AVX-512"), rows, text=2) + (
-        f"\n\nMinutes on {place['threads']} cores of an {place['processor']} processor, with its "
-        f"AVX-512 and without. Setting up takes {record['set_up'] / 60:.1f} more, once pip has the "
-        "packages.")
+    return table(("document", "answer", "minutes"), rows, text=2) + (
+        f"\n\nMinutes on {place['threads']} cores of an {place['processor']} processor with "
+        f"{place['instructions'].replace('AVX', 'AVX-')}. Setting up takes "
+        f"{record['set_up'] / 60:.1f} more, once pip has the packages.")
 
 
 # The exercise: a question, where it is answered, and the answer.
