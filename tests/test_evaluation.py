@@ -14,7 +14,6 @@ from tiny import make_data, make_model
 from mtl_helpers.evaluation import (
     bootstrap_interval,
     evaluate,
-    resampled_scores,
     score_classification,
     score_regression,
 )
@@ -139,16 +138,6 @@ def test_an_interval_is_that_of_plain_resampling(metric, by_document):
     interval = bootstrap_interval(true, predicted, metric, groups, n_resamples=20_000)
     assert interval[1:] == pytest.approx(np.quantile(scores, [0.025, 0.975]), abs=0.014)
     assert interval.value == pytest.approx(reference(true, predicted, metric))
-
-
-def test_draws_are_the_same_for_any_number_of_runs():
-    random = np.random.default_rng(0)
-    true, *runs = random.integers(0, 12, (3, 300)) * 2  # odd ids and 23 never occur
-    groups = (np.arange(300) // 4).tolist()
-    expected = resampled_scores(true, runs, "macro_f1", groups, n_resamples=45)
-    assert expected.shape == (46, 2)
-    alone = resampled_scores(true, runs[1:], "macro_f1", groups, n_resamples=45)
-    np.testing.assert_array_equal(alone[:, 0], expected[:, 1])
 
 
 def test_many_classes_need_little_memory():
