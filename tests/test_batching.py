@@ -30,10 +30,6 @@ def drawn_labels(size, tasks, gone, seed):
     return made
 
 
-def known(values):
-    return sorted(np.flatnonzero(is_known(values)))
-
-
 def rows_of(batches, task):
     """All rows of a task in the order of the plan."""
     return [int(row) for batch in batches if task in batch.tasks for row in batch.rows]
@@ -58,7 +54,7 @@ def test_every_schedule_uses_what_it_promises(
         size, gone, tasks, batch_size, seed, temperature, grouped):
     labels = drawn_labels(size, tasks, gone, seed)
     lengths = np.random.default_rng(seed).integers(3, 30, 60) if grouped else None
-    there = {task: known(values) for task, values in labels.items()}
+    there = {task: np.flatnonzero(is_known(values)).tolist() for task, values in labels.items()}
     passes = {task: math.ceil(len(rows) / batch_size) for task, rows in there.items()}
     plans = {schedule: plan_epoch(labels, schedule, batch_size, seed, 0, lengths, temperature)
              for schedule in SCHEDULES}

@@ -34,15 +34,12 @@ def validation_scores(records):
     return [np.mean([row["macro_f1"] for row in one["validation"].values()]) for one in records]
 
 
-def test_the_rate_of_an_arm_is_the_one_that_validation_likes_best():
+def test_the_rate_of_an_arm_is_what_validation_likes_best_and_joint_is_also_run_at_the_others():
     setting, known = ARM["arms", "joint"], records.read_records("arms")
     found = [known[replace(setting, encoder_lr=rate).name] for rate in train.RATES]
     best = train.RATES[np.argmax(validation_scores(found))]
     assert studies.tuned_rate(setting) == best == 3e-4
     assert studies.tuned_rate(train.Setting("arms", "no such arm")) is None
-
-
-def test_the_joint_arm_is_also_run_at_the_rate_of_the_single_tasks():
     for name in ("genre", "sentiment", "alternating", "joint-single-rate"):
         assert {run["config"]["encoder_lr"] for run in analysis.runs("arms", name)} == {1e-4}
     both = [validation_scores(analysis.runs("arms", name))

@@ -23,20 +23,19 @@ def two_heads():
     return model
 
 
-def losses_of(model, data):
-    inputs = model.encoder.collate(model.encoder.tokenize(data.sentences))
-    labels = {task: data.labels[task] for task in model.heads}
-    return task_losses(model.heads, model(*inputs), labels)
-
-
-def test_gradients_are_those_of_backward_part_by_part():
+def test_gradients_are_those_of_backward_part_by_part_and_losses_can_be_held_fixed():
     model, data = two_heads(), tiny.make_data(24)
     norms = gradients.norms(model, data)
     names = list(gradients.parts(model))
     assert names == ["embeddings", "layer 1", "layer 2", "head:genre", "head:sentiment"]
-    for column, loss in enumerate(losses_of(model, data).values()):
+    inputs = model.encoder.collate(model.encoder.tokenize(data.sentences))
+    labels = {task: data.labels[task] for task in model.heads}
+    losses = task_losses(model.heads, model(*inputs), labels)
+    for column, loss in enumerate(losses.values()):
         whole = gradients.in_encoder(model, loss.mean)
         assert whole.norm().item() == pytest.approx(np.linalg.norm(norms[:3, column]), rel=1e-5)
+    for task, fixed in task_2.held_fixed(losses).items():
+        assert not fixed.sum.requires_grad and fixed.mean == losses[task].mean
     assert np.isnan(norms).tolist() == [[False] * 2] * 3 + [[False, True], [True, False]]
 
 
@@ -70,12 +69,6 @@ def test_heads_learn_vectors_that_a_plane_separates():
     for hidden in (None, 8):
         heads = task_2.train_heads(vectors, labels, hidden)
         assert task_2.head_scores(heads, vectors, labels) == [100, 100]
-
-
-def test_losses_are_held_fixed():
-    losses = losses_of(two_heads(), tiny.make_data(24))
-    for task, fixed in task_2.held_fixed(losses).items():
-        assert not fixed.sum.requires_grad and fixed.mean == losses[task].mean
 
 
 def test_the_figures_say_where_a_gradient_is_and_how_much_the_tasks_agree():
