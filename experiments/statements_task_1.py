@@ -69,14 +69,14 @@ def cosines() -> Pairs:
     found = recorded_cosines()
     small, large = found["all-MiniLM-L6-v2"], found["all-mpnet-base-v2"]
     random = {kind: values.mean() for kind, values in found["random-weights"].items()}
-    moved = abs(small["negated"].mean() - small["synonym"].mean())
     means = [f"{small[kind].mean():.2f}" for kind in ("negated", "paraphrase")]
     return [
         ("Of 16 sentences, 14 are closer to their negation than to a paraphrase (mean cosines "
          "0.85 and 0.64)", nearer(small) == 14 and means == ["0.85", "0.64"]),
         ("14 of 16 negations are closer", nearer(small) == 14),
-        ("on average they move a vector only a little further than a synonym does, and five of "
-         "them less", moved < 0.07 and (small["negated"] >= small["synonym"]).sum() == 5),
+        ("on average they move a vector further than a synonym does (mean cosines 0.85 and 0.91), "
+         "but five of them less", [f"{small[kind].mean():.2f}" for kind in ("negated", "synonym")]
+         == ["0.85", "0.91"] and (small["negated"] >= small["synonym"]).sum() == 5),
         ("puts each of the 16 negations further away than its synonym",
          bool((large["negated"] < large["synonym"]).all())),
         ("But half of them are still closer than the paraphrase", nearer(large) == 8),

@@ -231,15 +231,15 @@ def few_labels() -> Pairs:
         ("With 50 sentences SetFit shows no measurable gain",
          all(level(gain(task, ("labels", "encoder-50"), ("setfit", "setfit-50"), by_seed=True))
              for task in LABELS) and len(runs("setfit", "setfit-50")) == 3),
-        ("With 200, where all rows are single runs, it gains most in sentiment",
-         all(len(runs(*arm)) == 1 for arm in few_arms(200).values())
+        ("With 200, the one run of SetFit gains most in sentiment",
+         len(runs("setfit", "setfit-200")) == 1
          and max(by_method, key=by_method.__getitem__) == "SetFit"),
-        ("57 and 63 where training the heads first leaves 78",
+        ("57 and 63 where training the heads first leaves 79",
          [similarity_after(runs(*few_arms(200)[name])) for name in ("SetFit", "heads first")]
-         == ["57.5 and 63.2", "78.1"]),
+         == ["57.5 and 63.2", "79.4"]),
         ("A SimilarityHead keeps it all, and the tasks gain less",
-         runs("similarity", "few-200-kept")[0]["stsb"]["reporting"]
-         > np.mean(similarity_table.values("published")["STS-B"]) / 100
+         np.mean(similarity_table.values("few-200-kept")["STS-B"])
+         > np.mean(similarity_table.values("published")["STS-B"])
          and by_method["heads first, SimilarityHead"] < by_method["heads first"]),
         ("chosen on 889 validation sentences", len(range(0, len(splits()[1]), 4)) == 889),
         ("chosen on all 3,555 validation sentences", len(splits()[1]) == 3555),
