@@ -1,6 +1,6 @@
 """What people use for few labels: SetFit, on the sentences of Task 3's study of few labels.
 
-    pip install setfit      # in an environment of its own, beside this repository's requirements
+    pip install -e ".[dev]" setfit      # in an environment of its own
     python -m experiments.setfit_runs --stsb FILE
 
 SetFit (Tunstall et al. 2022) trains a copy of the encoder for each task on pairs of sentences, of

@@ -10,7 +10,6 @@ import shutil
 import documents
 import pytest
 from markdown_it import MarkdownIt
-from nbconvert import HTMLExporter
 
 pytestmark = pytest.mark.browser
 ROOT = documents.ROOT
@@ -33,6 +32,8 @@ SMALL = OWN + ".filter(i => i.naturalWidth && i.width < 300).map(i => i.width)"
 WIDE = """[...document.querySelectorAll('table')].filter(t => !t.closest('details:not([open])')
 && (t.scrollWidth > t.clientWidth + 1 || t.offsetWidth > t.parentElement.clientWidth + 1))
 .map(t => t.innerText.slice(0, 40))"""
+EMPTY = """[...document.querySelectorAll('details')].filter(d => d.children.length < 2)
+.map(d => d.innerText)"""  # nothing to open
 # The text of a page, from which code, that may look like Markdown, is taken out.
 TEXT = """(() => { document.querySelectorAll('pre, code, .jp-InputArea').forEach(e => e.remove());
 return document.body.innerText })()"""
@@ -41,7 +42,7 @@ return document.body.innerText })()"""
 def as_html(path):
     """A page as a reader sees it: a notebook by nbconvert, Markdown in the manner of GitHub."""
     if path.suffix == ".ipynb":
-        return HTMLExporter(embed_images=True).from_filename(str(path))[0]
+        return documents.as_html(documents.read(path), path)
     renderer = MarkdownIt("commonmark", {"html": True}).enable("table")
     return SHELL.format(renderer.render(path.read_text(encoding="utf-8")))
 
@@ -67,6 +68,7 @@ def problems(page):
         found.append(f"wider than the window by {excess} pixels")
     if page.viewport_size["width"] >= 880:
         found += [f"a wide table: {text!r}" for text in page.evaluate(WIDE)]
+    found += [f"nothing in: {name}" for name in page.evaluate(EMPTY)]
     found += [f"no picture: {name}" for name in page.evaluate(MISSING)]
     found += [f"a picture of {width} pixels" for width in page.evaluate(SMALL)]
     return found + [f"markup: {match[0]!r}" for match in RAW.finditer(page.evaluate(TEXT))]
@@ -90,6 +92,7 @@ def test_a_page_reads_well(browser, path, width, tmp_path):
     ("<table><tr><td>" + "word&nbsp;" * 90 + "</table>", "a wide table: 'word"),
     ("<div style='width: 3000px'>wide</div>", "wider than the window"),
     ("<img src='nowhere.png' alt='a map'>", "no picture: a map"),
+    ("<details><summary>More</summary></details>more", "nothing in: More"),
     ("<p>see [here](#there)</p>", "markup: ']"), ("<p>**bold**</p>", "markup: '**b'"),
     ("<p>| a | b |<br>|---|---|</p>", "markup: '|---")])
 def test_a_bad_page_is_found(browser, body, problem):

@@ -114,16 +114,30 @@ def clean(notebook: NotebookNode) -> None:
                 output.data["image/png"] = base64.b64encode(stripped).decode() + "\n"
 
 
+def as_html(notebook: NotebookNode, path: Path) -> str:
+    """The document at a path as one HTML page, which holds the figures that its text names.
+
+    The exporter's own `embed_images` would close each <details> before what it holds.
+    """
+    exporter = HTMLExporter()
+    exporter.log.setLevel("ERROR")  # it asks for a description of each figure
+    html, _ = exporter.from_notebook_node(notebook, {"metadata": {"name": path.stem}})
+
+    def embedded(match: re.Match[str]) -> str:
+        png = base64.b64encode((path.parent / match[1]).read_bytes()).decode()
+        return f'src="data:image/png;base64,{png}"'
+
+    return re.sub(r'src="([\w/-]+\.png)"', embedded, html)
+
+
 def write_build(path: Path, notebook: NotebookNode) -> None:
     """Write an executed document into the folder `build` beside it: as it is, and as HTML."""
-    same = MarkdownExporter() if path.suffix == ".md" else NotebookExporter()
-    for exporter in (same, HTMLExporter(embed_images=True)):
-        exporter.log.setLevel("ERROR")  # it asks for a description of each figure
-        where = {"name": path.stem, "path": str(path.parent)}
-        resources = {"metadata": where, "unique_key": path.stem, "output_files_dir": path.stem}
-        text, resources = exporter.from_notebook_node(notebook, resources)
-        writer = FilesWriter(build_directory=str(path.parent / "build"))
-        writer.write(text, resources, path.stem)
+    build = path.parent / "build"
+    exporter = MarkdownExporter() if path.suffix == ".md" else NotebookExporter()
+    resources = {"unique_key": path.stem, "output_files_dir": path.stem}
+    text, resources = exporter.from_notebook_node(notebook, resources)
+    FilesWriter(build_directory=str(build)).write(text, resources, path.stem)
+    (build / f"{path.stem}.html").write_text(as_html(notebook, path), encoding="utf-8")
 
 
 def run(path: Path, offline: bool = False) -> NotebookNode:
