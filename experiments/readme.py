@@ -57,8 +57,9 @@ def findings() -> str:
         f"- **A second task shows no gain**: {both(SINGLE)} (genre and sentiment), with the "
         f"same learning rate ({both(FULL)} with the one that validation chose for both). But one "
         f"model gives both answers, and two take {times_as_long():.1f} times as long.",
-        "- **The lower three of six layers can be frozen** with no measurable difference "
-        f"({lost('3')}). Freezing the whole encoder costs both tasks ({lost('all 6')}).",
+        "- **The lower three of six layers can be frozen** at a learning rate of 3e-4, with no "
+        f"measurable difference ({lost('3')}). Freezing the whole encoder costs both tasks "
+        f"({lost('all 6')}).",
         "- **Freezing a head does not protect its task.** While sentiment trained on, the frozen "
         f"genre head changed by {drift_of('none', 'genre', 'genre'):+}, because the encoder moved "
         "under it. One batch in ten with old sentences prevents that "
@@ -72,6 +73,7 @@ def search() -> str:
     found = [similarity_table.values(arm) for arm in arms]
     _, sorting, keeping = found
     start, lost, kept = (similarity_table.cell(values["STS-B"], 1) for values in found)
+    near = [np.mean(values["neighbours kept"]) / 10 for values in (sorting, keeping)]
     changes = []  # of the means as Task 4 shows them
     for task in LABELS:
         change = round(np.mean(keeping[task]), 1) - round(np.mean(sorting[task]), 1)
@@ -81,7 +83,8 @@ def search() -> str:
         "with people on similar sentences (STS-B, Spearman's correlation in points) "
         f"falls from {start} to {lost}. With "
         '`labels["similarity"] = encoder.encode(sentences)` before training, and the head '
-        f'`"similarity": SimilarityHead(384)`, it is {kept}; genre changes by {changes[0]} and '
+        f'`"similarity": SimilarityHead(384)`, it is {kept}, and of ten nearest neighbours '
+        f"{near[1]:.0f} stay instead of {near[0]:.0f}; genre changes by {changes[0]} and "
         f"sentiment by {changes[1]} ({len(keeping['genre'])} seeds; Task 4, 4.14).")
 
 
@@ -129,7 +132,7 @@ def documents() -> str:
         rows.append((f"{where(name)}: {question}", answer, *times))
     place = record["environment"]
     return table(("document", "answer", "minutes", "without AVX-512"), rows, text=2) + (
-        f"\n\nMinutes on {place['threads']} cores of an {place['processor']} processor, then "
+        f"\n\nMinutes on {place['threads']} idle cores of an {place['processor']} processor, then "
         "with AVX-512 and bfloat16 switched off. Setting up takes "
         f"{record['set_up'] / 60:.1f} more, once pip has the packages.")
 
@@ -189,8 +192,8 @@ def exercise() -> str:
          f"by 2.6 it costs sentiment {steep:+}.", where(TASK_3, "3.6")),
         ("A case of transfer learning",
          "Take a model trained on sentences. With 50 labels, train the heads first and then "
-         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder (weights chosen on "
-         "889 validation sentences).",
+         f"everything: {first[0]:+} and {first[1]:+} over a frozen encoder (tuned on "
+         "validation).",
          where(TASK_3, "3.8", "3.9", "3.10")),
         ("The training loop: assumptions, data, forward pass, metrics",
          "Alternating or joint batches; precision, recall, F1 and confusion for each task.",

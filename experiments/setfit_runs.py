@@ -31,21 +31,26 @@ PAIRS = 20  # drawn for each sentence, of its class and of another: `num_iterati
 SIZES, SEEDS = (50, 200), 3
 
 
-def train_task(task: str, data: LabelledSentences, start: Path, seed: int,
-               dev: SentencePairs) -> dict[str, Any]:
-    """Train SetFit for one task: its test score and predictions, its seconds, similarity after."""
+def fit_task(task: str, data: LabelledSentences, start: Path, seed: int, folder: str) -> Any:
+    """A SetFitModel, trained for one task from the encoder in `start`; `folder` is its own."""
     from datasets import Dataset
     from setfit import SetFitModel, Trainer, TrainingArguments
 
     pairs = Dataset.from_dict({"text": data.sentences, "label": data.labels[task].tolist()})
-    began = time.perf_counter()
     model = SetFitModel.from_pretrained(str(start), labels=list(LABELS[task]))
+    settings = TrainingArguments(
+        output_dir=folder, num_iterations=PAIRS, num_epochs=1, body_learning_rate=RATE,
+        batch_size=16, seed=seed, report_to="none", save_strategy="no", show_progress_bar=False)
+    Trainer(model=model, args=settings, train_dataset=pairs).train()
+    return model
+
+
+def train_task(task: str, data: LabelledSentences, start: Path, seed: int,
+               dev: SentencePairs) -> dict[str, Any]:
+    """Train SetFit for one task: its test score and predictions, its seconds, similarity after."""
+    began = time.perf_counter()
     with TemporaryDirectory() as folder:
-        settings = TrainingArguments(
-            output_dir=folder, num_iterations=PAIRS, num_epochs=1, body_learning_rate=RATE,
-            batch_size=16, seed=seed, report_to="none", save_strategy="no",
-            show_progress_bar=False)
-        Trainer(model=model, args=settings, train_dataset=pairs).train()
+        model = fit_task(task, data, start, seed, folder)
         seconds = time.perf_counter() - began
         model.model_body.save_pretrained(folder)
         encoder = SentenceEncoder.from_pretrained(folder)

@@ -61,7 +61,7 @@ def scenarios() -> Pairs:
 
 
 def kept_heads() -> Pairs:
-    """A frozen head forgets."""
+    """A frozen head does not protect its task."""
     genre, sentiment = (drift_curves("none", task, task) for task in ("genre", "sentiment"))
     falls = genre[:, :1] - genre  # (S, 11)
     end = falls[:, -1]
@@ -82,8 +82,8 @@ def kept_heads() -> Pairs:
         ("ends within a point of where it was on average",
          abs(sentiment_end.value) < 0.01 and level(sentiment_end)),
         ("With the encoder frozen as well, both stay exactly the same", still == [0, 0]),
-        ("the falls vary more from seed to seed than the gains do",
-         end.std() > (learnt[:, -1] - learnt[:, 0]).std())]
+        ("the two are not correlated",
+         abs(np.corrcoef(end, learnt[:, -1] - learnt[:, 0])[0, 1]) < 0.1)]
 
 
 def remedies() -> Pairs:
@@ -160,6 +160,11 @@ def depths() -> Pairs:
          -0.025 < beside["layers-4", "sentiment"].value < -0.015),
         ("freezing three costs at most one point of genre and two of sentiment, by the intervals",
          genre.margin - genre.value < 0.01 and sentiment.margin - sentiment.value < 0.02),
+        ("at 1e-4, three frozen layers cost one to two points of sentiment",
+         1 < np.mean(similarity_table.values("base")["sentiment"])
+         - np.mean(similarity_table.values("layers-3")["sentiment"]) < 2),
+        ("All this is at 3e-4", {runs("freezing", name)[0]["config"]["encoder_lr"]
+                                 for name in FEWER[:5]} == {3e-4}),
         ("The bottom three layers cost nothing that we can measure, and a fourth two points of "
          "sentiment", level(genre) and level(sentiment))]
 
@@ -175,11 +180,9 @@ def rates_and_stages() -> Pairs:
         ("Nothing is ahead of everything at 1e-4", not any(map(ahead, beside.values()))),
         ("Dividing by 2.6 is behind in sentiment",
          {key for key in below if key[0] in decays} == {("decay-2.6", "sentiment")}),
-        ("at 3e-4, which costs a point of sentiment on average",
-         0.005 < gain("sentiment", FULL, SINGLE).value < 0.015),
-        ("0.9 and 0.8 end level with 1e-4",
+        ("Factors of 0.9 and 0.8, both at 3e-4, end level with everything at 1e-4",
          all(abs(beside[name, task].value) < 0.003 for name in decays[:2] for task in LABELS)),
-        ("each alone, with 0.8 and 3e-4, shows no measurable difference to 1e-4 either",
+        ("For each task alone, 0.8 and 3e-4 show no measurable difference to 1e-4 either",
          all(map(level, alone))),
         ("LP-FT makes no measurable difference. Gradual",
          not {("lp-ft", task) for task in LABELS} & below),
@@ -217,10 +220,11 @@ def few_labels() -> Pairs:
     return [
         ("the frozen encoder is below from 50 on",
          all(one.value > 0 for one in few.values())),
-        ("seven points of genre with 50 sentences and four with 4,000",
+        ("On average, training the encoder adds seven points of genre with 50 sentences and four "
+         "with 4,000",
          all(0.065 < value < 0.075 for value in genre[50])
          and all(0.034 < value < 0.045 for value in genre[4000])),
-        ("of sentiment at most two with 50 and seven with 4,000",
+        ("of sentiment no more than two with 50 and seven with 4,000",
          max(sentiment[50]) < 0.025 and all(0.06 < value < 0.075 for value in sentiment[4000])),
         ("With 50, training the heads first is ahead in both tasks in every seed",
          np.greater(tuned, frozen).all()),
@@ -231,18 +235,17 @@ def few_labels() -> Pairs:
         ("With 50 sentences SetFit shows no measurable gain",
          all(level(gain(task, ("labels", "encoder-50"), ("setfit", "setfit-50"), by_seed=True))
              for task in LABELS) and len(runs("setfit", "setfit-50")) == 3),
-        ("With 200, the one run of SetFit gains most in sentiment",
-         len(runs("setfit", "setfit-200")) == 1
-         and max(by_method, key=by_method.__getitem__) == "SetFit"),
-        ("57 and 63 where training the heads first leaves 79",
+        ("With 200 it gains most in sentiment",
+         max(by_method.values()) == by_method["SetFit"] > few[200, "full", "sentiment"].value),
+        ("60 and 66 where training the heads first leaves 79",
          [similarity_after(runs(*few_arms(200)[name])) for name in ("SetFit", "heads first")]
-         == ["57.5 and 63.2", "79.4"]),
-        ("A SimilarityHead keeps it all, and the tasks gain less",
+         == ["59.7 and 66.2", "79.4"]),
+        ("Heads first with a SimilarityHead leaves all 80, and gains less",
          np.mean(similarity_table.values("few-200-kept")["STS-B"])
          > np.mean(similarity_table.values("published")["STS-B"])
          and by_method["heads first, SimilarityHead"] < by_method["heads first"]),
         ("chosen on 889 validation sentences", len(range(0, len(splits()[1]), 4)) == 889),
-        ("chosen on all 3,555 validation sentences", len(splits()[1]) == 3555),
+        ("the learning rate on all 3,555", len(splits()[1]) == 3555),
         ("the best of three for LP-FT with 50, seed 0",
          max(liked, key=liked.__getitem__) == "0.0001")]
 

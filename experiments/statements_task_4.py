@@ -37,6 +37,9 @@ def in_short() -> Pairs:
         ("lifts genre from 89.5 to 93.8 and sentiment from 64.1 to 71.3", rises),
         ("genre changes by −0.3 ± 0.5 and sentiment by −0.2 ± 1.3, at the same learning rate",
          [in_words(genre), in_words(sentiment)] == ["−0.3 ± 0.5", "−0.2 ± 1.3"]),
+        ("by −0.6 ± 0.5 and −1.2 ± 1.5 at the one that validation chose for both",
+         [in_words(gain(task, ("arms", task), ("arms", "joint"))) for task in LABELS]
+         == ["−0.6 ± 0.5", "−1.2 ± 1.5"]),
         ("The gain of joint batches in sentiment is −0.2 ± 1.3", in_words(sentiment)
          == "−0.2 ± 1.3"),
         ("One human rater, compared with the mean of the others, reaches 78.4",
@@ -171,8 +174,8 @@ def errors() -> Pairs:
         ("Macro-F1 is lowest for movie reviews, which are seldom neutral; accuracy is lowest for "
          "editorials", min(f1, key=f1.__getitem__) == "movie review"
          and min(accuracy, key=accuracy.__getitem__) == "news editorial"),
-        ("the model is wrong half as often again, and confidently wrong twice as often",
-         1.4 * max(shares[:2]) < shares[2] < 1.6 * min(shares[:2])
+        ("the model is wrong in 34 % of cases instead of 22 and 23, and confidently wrong twice as "
+         "often", [round(100 * share) for share in shares] == [22, 23, 34]
          and 2 * max(numbers[:2]) < numbers[2]),
         ("brings its calibration error from 8.6 to 1.3 points",
          [points(gap) for gap in gaps] == [8.6, 1.3]),
@@ -189,8 +192,10 @@ def similarity() -> Pairs:
         return []
     start, lost, kept = (float(np.mean(found["STS-B"])) for found in (before, sorting, keeping))
     points, lost_genre, lost_sentiment = {}, {}, {}
+    near = {arm: np.mean(similarity_table.values(arm)["neighbours kept"]) / 10
+            for arm in ("base", "kept-1", "kept-5")}
     for arm in ("kept-1", "kept-5", "cosines", "average", "l2-sp", "unlabelled", "layers-5",
-                "rate-3e-05", "sentences-200", "sentences-1000"):
+                "rate-3e-05", "sentences-200", "sentences-1000", "sentences-all"):
         found = similarity_table.values(arm)
         points[arm] = np.mean(found["STS-B"])
         lost_genre[arm], lost_sentiment[arm] = (
@@ -204,23 +209,31 @@ def similarity() -> Pairs:
         margin = np.hypot(*(seed_margin(values) for values in pair))
         changes.append(Estimate(pair[1].mean() - pair[0].mean(), float(margin), len(pair[1])))
     return [
-        ("Training to sort sentences harms search by similarity", lost < start - 10),
-        ("One more task, in two lines, restores most of it", kept - lost > 0.75 * (start - lost)),
-        ("most of what sorting had cost is back, with no measurable difference in the scores of "
-         "the two tasks", kept - lost > 0.75 * (start - lost) and all(map(level, changes))),
-        ("A weight of 5 restores all of it, and costs a point of genre and two to three of "
-         "sentiment", points["kept-5"] > start - 0.2 and 0.5 < lost_genre["kept-5"] < 1.5
+        ("agreement with people (STS-B) falls from 80.1 to 58.3. One more task, in two lines, "
+         "brings it to 77.7",
+         [round(value, 1) for value in (start, lost, kept)] == [80.1, 58.3, 77.7]),
+        ("nine tenths of what STS-B had lost are back, with no measurable difference in the scores "
+         "of the two tasks", round((kept - lost) / (start - lost), 1) == 0.9
+         and all(map(level, changes))),
+        ("sorting costs 22 points of STS-B, and one more task brings 19 of them back",
+         [round(value - lost) for value in (start, kept)] == [22, 19]),
+        ("of a sentence's ten nearest neighbours four stay, where sorting alone leaves one",
+         [round(near[name]) for name in ("kept-1", "base")] == [4, 1]),
+        ("A weight of 5 brings STS-B back to where it was and keeps six of ten, but costs a point "
+         "of genre and two to three of sentiment", points["kept-5"] > start - 0.2
+         and round(near["kept-5"]) == 6 and 0.5 < lost_genre["kept-5"] < 1.5
          and 2 < lost_sentiment["kept-5"] < 3.2),
         ("Keeping the cosines within each batch does about as well as keeping the vectors",
          abs(points["cosines"] - kept) < 1.5
          and abs(lost_genre["cosines"] - lost_genre["kept-1"]) < 1
          and abs(lost_sentiment["cosines"] - lost_sentiment["kept-1"]) < 1),
-        ("Averaging the weights with those from before keeps most of it, too, but costs a point of "
-         "genre and three of sentiment", points["average"] - lost > 0.75 * (start - lost)
+        ("In one run each, averaging the weights with those from before keeps most of it, too, but "
+         "costs a point of genre and three of sentiment",
+         points["average"] - lost > 0.75 * (start - lost)
          and 0.5 < lost_genre["average"] < 1.5 and 2.5 < lost_sentiment["average"] < 3.5),
         ("a pull to the old weights (L2-SP) keeps less than half",
          points["l2-sp"] - lost < 0.5 * (start - lost)),
-        ("The similarity task on 12,592 more sentences, which have no other labels, in four times "
+        ("the similarity task on 12,592 more sentences, which have no other labels, in four times "
          "the steps keeps no more", abs(points["unlabelled"] - kept) < 0.5),
         ("a step takes 2 % longer", round(100 * step["ratio"]) == 102),
         ("Freezing five of the six layers keeps about as much as a weight of 1, but costs "
@@ -228,10 +241,10 @@ def similarity() -> Pairs:
          and 4.5 < lost_sentiment["layers-5"] < 5.5 and 1.2 < lost_genre["layers-5"] < 1.8),
         ("A lower learning rate keeps less than half",
          points["rate-3e-05"] - lost < 0.5 * (start - lost)),
-        ("Fewer sentences, seen more often, do no less harm",
-         max(points["sentences-200"], points["sentences-1000"]) < lost),
-        ("A sentence takes half the time, 20.5 instead of 39.6 ms, and memory peaks at 666 instead "
-         "of 769 MB", [row["milliseconds"]["one sentence"] for row in rows] == [20.5, 39.6]
+        ("Fewer sentences, seen more often, do no less harm, nor do 16,592 in four times the steps",
+         max(points[f"sentences-{size}"] for size in ("200", "1000", "all")) < lost),
+        ("One sentence alone takes half the time, 20.5 instead of 39.6 ms, and memory peaks at 666 "
+         "instead of 769 MB", [row["milliseconds"]["one sentence"] for row in rows] == [20.5, 39.6]
          and [round(row["peak_bytes"] / 1e6) for row in rows] == [666, 769])]
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from experiments import similarity_table
 from experiments.analysis import gain, runs, score
-from experiments.drift import FREE, REMEDIES
+from experiments.drift import REMEDIES
 from experiments.page import table
 from experiments.records import read_records
 from experiments.task_3 import (
@@ -80,7 +80,7 @@ def scenarios() -> str:
 def drifts() -> str:
     """What became of the frozen genre head while sentiment trained on."""
     rows = []
-    for remedy in (*REMEDIES, *FREE):
+    for remedy in REMEDIES:
         genre, sentiment = (drift_of(remedy, "genre", task) for task in LABELS)
         rows.append((REMEDY_NAMES[remedy], f"{genre:+}", f"{sentiment:+}", genre.seeds))
     return table(("what was done", "genre, its head frozen", "sentiment, trained on", "seeds"),
@@ -143,6 +143,18 @@ def methods() -> str:
                  rows)
 
 
+def method_times() -> str:
+    """How long the same ways of training take, in a sentence."""
+    record = read_records("benchmarks")["few_labels"]
+    setfit, plain, kept = (float(np.median(taken)) for taken in record["seconds"].values())
+    place = record["environment"]
+    return (f"To train both tasks on {record['config']['sentences']} sentences takes SetFit's two "
+            f"models {setfit:.0f} seconds, the heads first and then everything {plain:.0f}, and "
+            f"with a SimilarityHead {kept:.0f} (fp32, without validation, {place['threads']} "
+            f"threads of an {place['processor'].removesuffix(' Processor')} processor, medians of "
+            f"{record['config']['rounds']} rounds).")
+
+
 def few_arms(size: int) -> dict[str, Arm]:
     """The recorded arms of so many sentences whose similarity was measured, by a table's names."""
     named = {"SetFit": ("setfit", f"setfit-{size}"),
@@ -183,7 +195,10 @@ def points(value: float) -> str:
 
 def choices() -> str:
     """What to freeze in which case, and the number that says so."""
-    learnt = [gain(task, FULL, ("freezing", f"{task}-head-trained")) for task in LABELS]
+    genre, sentiment = (gain(task, SINGLE, ("freezing", f"{task}-head-trained"))
+                        for task in LABELS)
+    speed = read_records("benchmarks")["freezing"]["rows"]["bfloat16"]
+    two, four = (speed[f"layers:{k}"]["faster than full"] for k in (2, 4))
     rows = [
         ("hardly any time to train", "the encoder; cache the vectors",
          f"{both(SINGLE, DEPTHS['all 6'])}; {faster('encoder', 20):.1f} times as fast"),
@@ -195,7 +210,9 @@ def choices() -> str:
         ("1,000 labelled sentences", "nothing",
          f"genre {label_gain(1000, 'full', 'genre'):+}, sentiment "
          f"{label_gain(1000, 'full', 'sentiment'):+} over a frozen encoder"),
-        ("a few thousand", "the lower three layers, or nothing", both(SINGLE, DEPTHS["3"])),
+        ("a few thousand", "nothing, or the lower three layers",
+         f"{both(SINGLE, DEPTHS['3'])}; {two:.1f} (two layers) to {four:.1f} (four) times "
+         "as fast"),
         ("a domain without labels", "nothing",
          f"sentiment {other_genre('full', over='encoder'):+} over a frozen encoder"),
         ("another task must not change", "the encoder",
@@ -205,7 +222,7 @@ def choices() -> str:
          f"its change: {drift_of('replay', 'genre', 'genre'):+} or "
          f"{drift_of('distillation', 'genre', 'genre'):+}"),
         ("a head's weights may not change", "the head, once trained; go on with its labels",
-         f"genre {learnt[0]:+}, sentiment {learnt[1]:+}")]
+         f"genre {genre:+} with its head frozen, sentiment {sentiment:+} with its own")]
     return table(("your case", "freeze", "what changes, in points"), rows, text=3)
 
 

@@ -250,8 +250,9 @@ def plot_similarity(title: str) -> Figure:
         other = arm.startswith(("layers", "rate", *similarity_table.INSTEAD))
         if other and similarity_table.values(arm)["genre"]:
             name = label.split(" (")[0]  # without its seeds
+            single = len(similarity_table.values(arm)["genre"]) == 1
             mark(axis, *similarity_table.scored(arm), name, left=arm != "l2-sp",
-                 color=COLOURS[1], marker="s")
+                 color=COLOURS[1], marker="s", fillstyle="none" if single else "full")
     path = [similarity_table.SORTING, *similarity_table.kept()]
     path = [arm for arm in path if similarity_table.values(arm)["genre"]]
     places = np.array([similarity_table.scored(arm) for arm in path]).reshape(-1, 2)  # (K, 2)

@@ -221,6 +221,9 @@ def bootstrap_interval(true: Ids, predicted: Ids, metric: str = "macro_f1",
                        seed: int = 0) -> Interval:
     """Return a score with its 95 % percentile bootstrap interval (Efron, 1979).
 
+    With many rare classes, of which each draw lacks some, macro-F1 is biased downwards, and
+    its interval can lie below the score.
+
     Args:
         true, predicted: (N,) ids, as in `score_classification`.
         metric: "accuracy" or "macro_f1".
