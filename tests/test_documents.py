@@ -225,8 +225,6 @@ def test_the_address_is_set_everywhere_and_changed(tmp_path):
         assert gates.failed(task_3) == [] and page_gates.different_addresses(pages) == []
     for path in pages:  # where one page differs, or lacks its badge, all are listed
         text = path.read_text("utf-8")
-        path.write_text(text.replace("you/yours", "who/ever"), encoding="utf-8")
-        assert len(page_gates.different_addresses(pages)) == 3
         path.write_text(text.replace("colab.research", "example"), encoding="utf-8")
         assert bool(page_gates.different_addresses(pages)) == (path != task_3)
         path.write_text(text, encoding="utf-8")

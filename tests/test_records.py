@@ -12,7 +12,7 @@ import pytest
 from cogapp import Cog
 from PIL import Image
 
-from experiments import compare_encoders, drift, readme, records, task_3_figures, task_4, train
+from experiments import compare_encoders, drift, records, task_3_figures, task_4, train
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDIES = sorted(path.stem for path in (ROOT / "results").glob("*.jsonl"))
@@ -231,11 +231,3 @@ def test_documents_say_how_long_they_took_and_on_what():
     assert said in (ROOT / "Task_2.ipynb").read_text(encoding="utf-8")
     place = BENCHMARKS["sharing"]["environment"]
     assert (place["threads"], place["processor"]) == (2, "AMD EPYC")
-
-
-def test_the_table_of_helpers_names_what_goes_with_a_file():
-    cells = [line.strip("| ").split(" | ") for line in readme.helpers().splitlines()[2:]]
-    found = {re.sub(r"\[(.*)\].*", r"\1", file): needed for _, file, needed in cells}
-    assert found.keys() == readme.USES.keys() and len(found) == 8
-    assert found["freezing.py"] == "batching.py, data.py and encoder.py"
-    assert found["heads.py"] == "nothing"

@@ -87,10 +87,10 @@ MIXED = {"genre": 0.3, "sentiment": 2.0, "valence": 0.0, "unused": 1.0}
     ({"schedule": "temperature", "weighting": MIXED, "weight_decay": 0.3}, 1e-12),
     ({"schedule": "joint", "weighting": "uncertainty"}, 1e-6)])  # learned in float32
 def test_agrees_with_a_plain_loop(settings, tolerance):
-    config = make_config(batch_size=6, **settings)
+    config = make_config(batch_size=6, validate_every=1, **settings)
     model, plain = make_model(**F64), make_model(**F64)
     before = weights(model)
-    history = fit(model, DATA, config=config)
+    history = fit(model, DATA, VALIDATION, config)  # which changes nothing that is learned
     losses = plain_loop(plain, DATA, config)
     assert distance(weights(model), weights(plain)) < tolerance
     assert distance(weights(model), before) > 1e-3
@@ -203,13 +203,6 @@ def test_only_tasks_that_are_trained_select_weights():
     for row in history.epochs:
         assert set(row["validation"]) == {"genre", "sentiment", "valence"}
         assert row["score"] == row["validation"]["genre"]["macro_f1"]
-
-
-def test_validation_does_not_change_what_is_learned():
-    model, other = make_model(), make_model()
-    fit(model, DATA, config=make_config())
-    fit(other, DATA, VALIDATION, make_config(validate_every=1))
-    assert same(weights(model), weights(other))
 
 
 @pytest.mark.parametrize(("fast", "computed"), [(True, torch.bfloat16), (False, None)])
