@@ -234,7 +234,7 @@ def similarity() -> Pairs:
         ("a pull to the old weights (L2-SP) keeps less than half",
          points["l2-sp"] - lost < 0.5 * (start - lost)),
         ("the similarity task on 12,592 more sentences, which have no other labels, in four times "
-         "the steps keeps no more", abs(points["unlabelled"] - kept) < 0.5),
+         "the steps brings back no more of STS-B", abs(points["unlabelled"] - kept) < 0.5),
         ("a step takes 2 % longer", round(100 * step["ratio"]) == 102),
         ("Freezing five of the six layers keeps about as much as a weight of 1, but costs "
          "sentiment five points and genre one and a half", abs(points["layers-5"] - kept) < 1
